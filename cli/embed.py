@@ -1,0 +1,151 @@
+"""`aml-mil embed`: images become features, once per encoder."""
+
+import itertools
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from aml_mil.embedding.config import EmbedConfig
+from cli.cohort_options import cohort_options, read_chosen_cohort
+from cli.failure import CommandError
+from cli.flags import config_from, config_options
+from cli.output import json_option, note, print_facts, print_json
+from cli.progress import with_bar
+
+if TYPE_CHECKING:
+    from aml_mil.embedding import EmbedRun, EmbedSummary
+
+DESCRIPTIONS = {"embed": "embed", "check": "compare", "refresh": "refresh"}
+
+
+@click.command()
+@click.argument("cohort", type=click.Path(path_type=Path))
+@click.option(
+    "--encoder",
+    required=True,
+    help="A timm name (resnet18), torchvision:NAME, or one of our checkpoints (.safetensors).",
+)
+@click.option("--weights", metavar="FILE|timm|random:SEED", help="Never random unless asked.")
+@click.option(
+    "--image-size", type=int, metavar="PX", help="Side of the images; the checkpoint's, else 144."
+)
+@click.option(
+    "--out",
+    required=True,
+    metavar="STORE",
+    type=click.Path(path_type=Path),
+    help="NAME.zarr or NAME.h5store; a store begun earlier is continued.",
+)
+@cohort_options
+@config_options(EmbedConfig)
+@json_option
+def embed(
+    *,
+    cohort: Path,
+    encoder: str,
+    weights: str | None,
+    image_size: int | None,
+    out: Path,
+    classes: str | None,
+    merge: tuple[str, ...],
+    min_malignant_percent: float | None,
+    config_path: Path | None,
+    as_json: bool,
+    **values: Any,
+) -> None:
+    """Turn the cell images of COHORT into features, once per encoder.
+
+    COHORT is a folder with metadata.csv and data/<bag_label>/<patient_id>/, or a table with
+    patient_id, image_path, label. Damaged files are set aside, named and counted. Killed, the same
+    command continues. Patients whose files have changed or vanished since are listed, and the exit
+    code is 1.
+    """
+    from aml_mil import embedding
+    from aml_mil.encoders import load_encoder
+
+    config = config_from(EmbedConfig, values, config_path=config_path)
+    patients = read_chosen_cohort(
+        cohort, classes=classes, merge=merge, min_malignant_percent=min_malignant_percent
+    )
+    for line in patients.notes:
+        note(line)
+    loaded = load_encoder(encoder, weights=weights, image_size_px=image_size)
+    run = embedding.embed(patients, loaded, out, config)
+    try:
+        _draw(run)
+    except embedding.PatientsFailedError:
+        _report(run.summary, as_json=as_json)
+        raise
+    _report(run.summary, as_json=as_json)
+    if run.summary.needs_attention:
+        raise CommandError(_what_to_do(run.summary))
+
+
+def _draw(run: "EmbedRun") -> None:
+    for phase, records in itertools.groupby(run, key=lambda record: record.phase):
+        first = next(records)
+        for _ in with_bar(
+            itertools.chain([first], records),
+            total=first.cells_total,
+            unit="cell",
+            done="cells_done",
+            description=DESCRIPTIONS[phase],
+        ):
+            pass
+
+
+def _report(summary: "EmbedSummary", *, as_json: bool) -> None:
+    for title, lines in (
+        ("quarantined", summary.quarantined),
+        ("changed", summary.changed),
+        ("vanished", summary.vanished),
+        ("refreshed", summary.refreshed),
+        ("dropped", summary.dropped),
+    ):
+        for line in lines:
+            note(f"{title}: {line}")
+    for copies in summary.copies:
+        names = ", ".join("/".join(member) for member in copies.members)
+        where = ", of different patients" if copies.across_patients else ""
+        note(f"byte-identical{where}: {names}")
+    facts = _facts(summary)
+    if as_json:
+        lists = {
+            "quarantined_files": [str(item) for item in summary.quarantined],
+            "copies": [["/".join(m) for m in copies.members] for copies in summary.copies],
+            "changed": [str(item) for item in summary.changed],
+            "vanished": list(summary.vanished),
+            "refreshed": [str(item) for item in summary.refreshed],
+            "dropped": list(summary.dropped),
+            "failed": [str(item) for item in summary.failed],
+        }
+        print_json(facts | lists)
+    else:
+        print_facts({name.replace("_", " "): value for name, value in facts.items()})
+
+
+def _facts(summary: "EmbedSummary") -> dict[str, Any]:
+    return {
+        "store": str(summary.store_path),
+        "patients": summary.patients_embedded + summary.patients_skipped + len(summary.refreshed),
+        "patients_embedded": summary.patients_embedded,
+        "cells": summary.cells_embedded + summary.cells_skipped,
+        "cells_embedded": summary.cells_embedded,
+        "quarantined": len(summary.quarantined),
+        "byte_identical_groups": len(summary.copies),
+        "cells_per_s": round(summary.images_per_s, 1),
+        "seconds": round(summary.seconds, 1),
+        "store_mb": round(summary.store_bytes / 1e6, 1),
+    }
+
+
+def _what_to_do(summary: "EmbedSummary") -> str:
+    parts = []
+    if summary.changed:
+        parts.append(f"{len(summary.changed)} patients have changed (--refresh embeds them again)")
+    if summary.vanished:
+        parts.append(
+            f"{len(summary.vanished)} have vanished from the cohort (--drop-vanished removes them)"
+        )
+    return f"the store and the cohort differ, their bags were left as they are: {'; '.join(parts)}"

@@ -1,0 +1,112 @@
+"""`aml-mil fit-mil`: the heads of all folds and seeds, from the store."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from aml_mil.mil.config import FitConfig
+from cli.flags import config_from, config_options, is_given
+from cli.output import json_option, note, print_json, print_table
+from cli.progress import with_bar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from aml_mil.mil import EpochRecord, FitSummary
+
+
+@click.command("fit-mil")
+@click.argument("store", metavar="STORE")
+@click.option(
+    "--out",
+    required=True,
+    metavar="RUN",
+    type=click.Path(path_type=Path),
+    help="The run folder; a finished run of the same settings is left as it is.",
+)
+@click.option(
+    "--folds",
+    "folds_path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Table patient_id,fold, in place of --num-folds and --fold-seed.",
+)
+@click.option(
+    "--allow-transductive", is_flag=True, help="Accept an encoder that has seen test patients."
+)
+@config_options(FitConfig)
+@json_option
+def fit_mil(
+    *,
+    store: str,
+    out: Path,
+    folds_path: Path | None,
+    allow_transductive: bool,
+    config_path: Path | None,
+    as_json: bool,
+    **values: Any,
+) -> None:
+    """Train class-wise attention heads for all folds and seeds from STORE.
+
+    STORE may contain {fold}: then each fold reads a store of its own, 'simclr-fold{fold}.zarr'.
+    The table shows mean ± s.d. over folds and seeds of the test patients' figures, beside floors
+    on the same folds that need no head: no model is worth more than what it adds to them.
+    """
+    from aml_mil import mil
+    from aml_mil.cohort import read_folds
+
+    config = config_from(FitConfig, values, config_path=config_path, section="fit")
+    if folds_path:
+        _refuse_idle_options()
+    folds = read_folds(folds_path) if folds_path else None
+    summary = _train(
+        mil.fit(
+            store,
+            out_dir=out,
+            config=config,
+            folds=folds,
+            allow_transductive=allow_transductive,
+        ),
+        # Folds of a table are counted from it; a wrong guess would only bend the bar.
+        total=config.epochs * config.seeds * (len(set((folds or {}).values())) or config.num_folds),
+    )
+    if not summary.is_new:
+        note(f"{out} holds this very run already, finished; nothing was trained")
+    if as_json:
+        print_json({"run": str(out), "is_new": summary.is_new, **summary.metrics})
+        return
+    _print_tables(summary)
+    note(
+        f"{summary.num_replicates} heads of {summary.num_patients} patients, "
+        f"{summary.num_cells} cells; training took {summary.train_s:.1f} s; "
+        f"had the encoder seen test patients: {summary.leakage}"
+    )
+    note(f"run folder: {out}")
+
+
+def _refuse_idle_options() -> None:
+    for name in ("num_folds", "fold_seed"):
+        if is_given(name):
+            flag = "--" + name.replace("_", "-")
+            raise click.UsageError(f"{flag} has no effect beside --folds; leave one of them out")
+
+
+def _train(records: "Iterator[EpochRecord | FitSummary]", *, total: int) -> "FitSummary":
+    """Draw the bar and return the last record, which is the summary."""
+    last: EpochRecord | FitSummary | None = None
+    for last in with_bar(records, total=total, unit="epoch", description="fit-mil"):  # noqa: B007
+        pass
+    assert last is not None
+    assert not hasattr(last, "epoch")
+    return last
+
+
+def _print_tables(summary: "FitSummary") -> None:
+    from aml_mil.evaluation.metrics import METRICS
+    from aml_mil.evaluation.table import format_figure, metrics_table
+
+    rows = [
+        [row.group, row.name, *(format_figure(*row.figures[name]) for name in METRICS)]
+        for row in metrics_table(summary.metrics, name="attention MIL")
+    ]
+    print_table(rows, headers=["class", "model", *METRICS])

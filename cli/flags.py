@@ -1,0 +1,175 @@
+"""Config dataclasses as command-line options, and options as config dataclasses.
+
+The dataclass is the one place that knows a setting: its default, its type, and, in the docstring's
+`Attributes` section, what it means. Precedence: defaults < `--config FILE` < flags.
+"""
+
+import dataclasses
+import difflib
+import json
+import re
+import types
+import typing
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+Config = TypeVar("Config")
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class NumberList(click.ParamType[tuple[int, ...]]):
+    """Whole numbers, comma-separated."""
+
+    name = "int,int,…"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        """Turn `1,2,3` into a tuple."""
+        if not isinstance(value, str):
+            return tuple(value)
+        try:
+            return tuple(int(part) for part in value.split(","))
+        except ValueError:
+            self.fail(f"expected whole numbers separated by commas, got {value!r}", param, ctx)
+
+
+def describe_fields(config_class: type) -> dict[str, str]:
+    """Read what each field means from the `Attributes` section of a dataclass's docstring.
+
+    Args:
+        config_class: A dataclass with a Google docstring.
+
+    Returns:
+        Field name → text in one line, without a final full stop.
+    """
+    section = re.split(r"(?:Args|Attributes):\n", config_class.__doc__ or "", maxsplit=1)[-1]
+    descriptions: dict[str, str] = {}
+    name = ""
+    for line in section.split("\n\n")[0].splitlines():
+        if found := re.match(r"^\s{4,8}(\w+): (.*)", line):
+            name = found[1]
+            descriptions[name] = found[2]
+        elif name:
+            descriptions[name] += " " + line.strip()
+    return {key: text.strip().rstrip(".") for key, text in descriptions.items()}
+
+
+def config_options(
+    config_class: type, *, leave_out: Collection[str] = ()
+) -> Callable[[Command], Command]:
+    """Give a command one option for each field of its config, and `--config FILE`.
+
+    Args:
+        config_class: A dataclass whose every field has a default.
+        leave_out: Fields that the command sets otherwise.
+
+    Returns:
+        A decorator; the command takes the fields' values by name.
+    """
+
+    def decorate(command: Command) -> Command:
+        descriptions = describe_fields(config_class)
+        hints = typing.get_type_hints(config_class)
+        for field in reversed(dataclasses.fields(config_class)):
+            if field.name not in leave_out:
+                text = descriptions[field.name]
+                command = _option(field, hints[field.name], text)(command)
+        return click.option(
+            "--config",
+            "config_path",
+            type=click.Path(exists=True, dir_okay=False, path_type=Path),
+            help="Settings of an earlier run (its config.json); flags win over it.",
+        )(command)
+
+    return decorate
+
+
+def _option(field: "dataclasses.Field[Any]", hint: Any, text: str) -> Callable[[Command], Command]:
+    flag = "--" + field.name.replace("_", "-")
+    if hint is bool:
+        names = flag if field.default is False else f"{flag}/--no-{flag.removeprefix('--')}"
+        return click.option(
+            names, field.name, default=field.default, is_flag=True, help=text, show_default=True
+        )
+    return click.option(
+        flag,
+        field.name,
+        type=_click_type(hint),
+        default=field.default,
+        help=text,
+        show_default=field.default is not None
+        and (",".join(map(str, field.default)) if isinstance(field.default, tuple) else True),
+    )
+
+
+def _click_type(hint: Any) -> Any:
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        (hint,) = (part for part in typing.get_args(hint) if part is not types.NoneType)
+    if typing.get_origin(hint) is typing.Literal:
+        return click.Choice(typing.get_args(hint))
+    if typing.get_origin(hint) is tuple:
+        return NumberList()
+    return hint
+
+
+def config_from(
+    config_class: type[Config],
+    values: dict[str, Any],
+    *,
+    config_path: Path | None,
+    section: str = "config",
+) -> Config:
+    """Build a config from defaults, a config file and flags, inside a running command.
+
+    Args:
+        config_class: A dataclass.
+        values: Every option's value by field name.
+        config_path: A JSON file of settings.
+        section: Where the settings stand in the file; else the whole document is taken.
+
+    Returns:
+        The config.
+
+    Raises:
+        click.UsageError: A setting is unknown or out of range.
+    """
+    ctx = click.get_current_context()
+    names = [field.name for field in dataclasses.fields(config_class)]  # type: ignore[arg-type]
+    settings = _read_settings(config_path, names, section) if config_path else {}
+    settings |= {
+        name: value
+        for name, value in values.items()
+        if name in names and (name not in settings or is_given(name))
+    }
+    try:
+        return config_class(**settings)
+    except ValueError as error:
+        raise click.UsageError(str(error), ctx) from error
+
+
+def is_given(name: str) -> bool:
+    """Whether the user wrote an option of the running command, rather than taking its default."""
+    source = click.get_current_context().get_parameter_source(name)
+    return source is not click.core.ParameterSource.DEFAULT
+
+
+def _read_settings(path: Path, names: Collection[str], section: str) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise click.UsageError(f"{path}: not a JSON file: {error}") from error
+    settings = document.get(section, document) if isinstance(document, dict) else None
+    if not isinstance(settings, dict):
+        raise click.UsageError(f"{path}: expected a JSON object of settings")
+    for key in settings:
+        if key not in names:
+            near = difflib.get_close_matches(key, names, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise click.UsageError(f"{path}: unknown setting {key!r}{hint}")
+    return {
+        key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()
+    }

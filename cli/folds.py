@@ -1,0 +1,56 @@
+"""`aml-mil folds`: stratified folds of a cohort or store as a table."""
+
+from collections import Counter
+from pathlib import Path
+
+import click
+
+from cli.output import json_option, note, print_json, print_table
+
+
+@click.command()
+@click.argument("source", type=click.Path(exists=True, path_type=Path), metavar="COHORT|STORE")
+@click.option("--num-folds", default=5, show_default=True, help="At least 3.")
+@click.option("--seed", default=0, show_default=True, help="Shuffles the patients of each class.")
+@click.option(
+    "--out",
+    default=Path("folds.csv"),
+    show_default=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+)
+@json_option
+def folds(*, source: Path, num_folds: int, seed: int, out: Path, as_json: bool) -> None:
+    """Split the labelled patients of COHORT|STORE into stratified folds.
+
+    With K folds, fold k is tested by heads trained on all but folds k and k+1, and validated on
+    fold k+1.
+    """
+    from aml_mil.cohort import make_folds, write_folds
+
+    labels = _labels_of(source)
+    try:
+        fold_of = make_folds(labels, num_folds=num_folds, seed=seed)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    write_folds(out, fold_of)
+    counts = Counter((fold, labels[patient]) for patient, fold in fold_of.items())
+    classes = sorted(set(labels.values()))
+    table = [[fold, *(counts[fold, name] for name in classes)] for fold in range(num_folds)]
+    if as_json:
+        print_json({"folds": str(out), "classes": classes, "patients": table})
+    else:
+        print_table(table, headers=["fold", *classes])
+    note(f"{len(fold_of)} patients written to {out}")
+
+
+def _labels_of(source: Path) -> dict[str, str]:
+    from aml_mil.cohort import read_cohort
+    from stores import NotAStoreError, open_store
+
+    try:
+        store = open_store(source)
+    except NotAStoreError:
+        return read_cohort(source).labels
+    with store:
+        labels = {bag_id: store.record(bag_id).label for bag_id in store.bag_ids}
+    return {bag_id: label for bag_id, label in labels.items() if label is not None}
