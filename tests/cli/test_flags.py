@@ -1,0 +1,107 @@
+"""Options come from the config dataclass, and go back into it."""
+
+import json
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from aml_mil.embedding.config import EmbedConfig
+from aml_mil.mil.config import FitConfig
+from cli.flags import config_from, config_options, describe_fields
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a command is told.
+
+    Attributes:
+        num_rounds: How often, in
+            rounds.
+        mode: Which way.
+        widths: Layer widths.
+        limit: None is no limit.
+        is_loud: Whether to shout.
+
+    Raises:
+        ValueError: Too many rounds.
+    """
+
+    num_rounds: int = 3
+    mode: Literal["slow", "fast"] = "slow"
+    widths: tuple[int, ...] = (3, 2)
+    limit: float | None = None
+    is_loud: bool = False
+
+    def __post_init__(self) -> None:
+        if self.num_rounds > 9:
+            raise ValueError(f"num_rounds: expected at most 9, got {self.num_rounds}")
+
+
+@click.command()
+@config_options(Settings)
+def command(*, config_path: Path | None, **values: Any) -> None:
+    click.echo(repr(config_from(Settings, values, config_path=config_path, section="fit")))
+
+
+def run(*words: str) -> Any:
+    return CliRunner().invoke(command, words)
+
+
+def test_defaults_are_those_of_the_dataclass() -> None:
+    assert run().output.strip() == repr(Settings())
+
+
+def test_every_type_of_field_becomes_an_option() -> None:
+    words = [
+        "--num-rounds",
+        "4",
+        "--mode",
+        "fast",
+        "--widths",
+        "7,8,9",
+        "--limit",
+        "0.5",
+        "--is-loud",
+    ]
+    expected = Settings(num_rounds=4, mode="fast", widths=(7, 8, 9), limit=0.5, is_loud=True)
+    assert run(*words).output.strip() == repr(expected)
+
+
+def test_flags_win_over_the_file_and_the_file_over_defaults(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"fit": {"num_rounds": 5, "widths": [1], "mode": "fast"}}))
+    result = run("--config", str(path), "--mode", "slow")
+    assert result.output.strip() == repr(Settings(num_rounds=5, widths=(1,), mode="slow"))
+
+
+@pytest.mark.parametrize(
+    ("document", "word"),
+    [('{"num_round": 5}', "num_rounds"), ("[1]", "object"), ("{", "JSON")],
+)
+def test_a_wrong_file_is_wrong_usage(tmp_path: Path, document: str, word: str) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(document)
+    result = run("--config", str(path))
+    assert result.exit_code == 2
+    assert word in result.output
+
+
+def test_a_value_out_of_range_is_wrong_usage() -> None:
+    result = run("--num-rounds", "10")
+    assert result.exit_code == 2
+    assert "at most 9" in result.output
+
+
+def test_a_description_of_several_lines_becomes_one() -> None:
+    assert describe_fields(Settings)["num_rounds"] == "How often, in rounds"
+
+
+@pytest.mark.parametrize("config_class", [EmbedConfig, FitConfig])
+def test_every_setting_of_a_command_is_described(config_class: Any) -> None:
+    descriptions = describe_fields(config_class)
+    for field in fields(config_class):
+        assert descriptions[field.name]
