@@ -1,0 +1,299 @@
+"""The contract every feature store keeps, whatever the format of its bags.
+
+A store is a folder: ``manifest.json``, ``bags/<encoded id>/``, ``log.jsonl`` and ``.tmp/``. A bag
+is built whole in memory, written and synced under ``.tmp/``, and committed by renaming its folder
+into ``bags/``; readers look at ``bags/`` only, so a bag is there completely or not at all.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stores import files
+from stores.admission import admit
+from stores.arrays import ArrayValue
+from stores.bag_folder import (
+    BagImage,
+    commit_contents,
+    commit_folder,
+    read_files,
+    read_record,
+    slice_bytes,
+    take_away,
+)
+from stores.commit_record import BAG_FILE, CommitRecord
+from stores.documents import JSON, DocumentError
+from stores.errors import BagDamagedError, BagExistsError, BagNotFoundError, StoreDamagedError
+from stores.log import append_event, read_events
+from stores.names import LONG_NAME, decode_bag_id, encode_bag_id
+from stores.schema import TEXT_ARRAYS, ArraySpec, Bag, BagRecord, Manifest
+
+BAGS_DIR = "bags"
+STAGING_DIR = ".tmp"
+LOG_FILE = "log.jsonl"
+MAX_READ_ATTEMPTS = 5
+
+
+class FeatureStore(ABC):
+    """Bags of instances with their features, all made in the one way the manifest states.
+
+    Open or create one with ``open_store``, ``create_store`` or ``open_or_create_store``. Several
+    processes may read and write one store at once; a bag is immutable until it is replaced.
+
+    Attributes:
+        path: Folder of the store.
+        manifest: How its features were made.
+    """
+
+    format: ClassVar[str]
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        self.path = path
+        self.manifest = manifest
+        self._long_ids: dict[str, str] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:  # noqa: B027 - a store with something to release overrides it
+        """Let go of what the store holds open; a local store holds nothing between two calls."""
+
+    @property
+    def bag_ids(self) -> tuple[str, ...]:
+        """The ids of all committed bags, sorted; listed anew at each access.
+
+        A bag whose long id cannot be read any more is listed by the name of its folder.
+        """
+        try:
+            names = [entry.name for entry in self._bags_path.iterdir() if entry.is_dir()]
+        except FileNotFoundError as error:
+            raise StoreDamagedError(self.path, f"the folder {BAGS_DIR}/ is missing") from error
+        ids = (self._id_of(name) for name in names)
+        return tuple(sorted(bag_id for bag_id in ids if bag_id is not None))
+
+    def __len__(self) -> int:
+        return len(self.bag_ids)
+
+    def __contains__(self, bag_id: object) -> bool:
+        if not isinstance(bag_id, str):
+            return False
+        try:
+            self._folder_of(bag_id)
+        except BagNotFoundError:
+            return False
+        return True
+
+    def record(self, bag_id: str) -> BagRecord:
+        """Read what ``bag.json`` says about a bag, without its arrays.
+
+        Raises:
+            BagNotFoundError: no such bag.
+            BagDamagedError: ``bag.json`` is not the one that was committed.
+        """
+        return self._load(bag_id)[0].bag
+
+    def read(self, bag_id: str) -> Bag:
+        """Read a bag and check every byte of it against ``bag.json``.
+
+        Raises:
+            BagNotFoundError: no such bag.
+            BagDamagedError: any file of the bag is not the one that was committed.
+        """
+        record, contents = self.read_files(bag_id)
+        bag = record.bag
+        values: dict[str, Any] = dict(self.decode(bag_id, record, contents))
+        return Bag(
+            bag_id=bag.bag_id,
+            label=bag.label,
+            attributes=bag.attributes,
+            quarantined=bag.quarantined,
+            fingerprint=bag.fingerprint,
+            **values,
+        )
+
+    def read_files(self, bag_id: str) -> tuple[CommitRecord, dict[str, NDArray[np.uint8]]]:
+        """Read the commit record of a bag and its files as bytes, each checked by its hash.
+
+        Raises:
+            BagNotFoundError: no such bag.
+            BagDamagedError: any file of the bag is not the one that was committed.
+        """
+        error: DocumentError | None = None
+        for _ in range(MAX_READ_ATTEMPTS):
+            record, seen = self._load(bag_id)
+            try:
+                with files.noting(f"while reading bag {bag_id!r} of {self.path}"):
+                    return record, read_files(self._folder_of(bag_id), record)
+            except DocumentError as damage:
+                error = damage
+            if self._load(bag_id)[1] == seen:
+                break  # otherwise it was replaced meanwhile: read it anew
+        raise BagDamagedError(bag_id, self.path, str(error)) from error
+
+    def decode(
+        self, bag_id: str, record: CommitRecord, contents: Mapping[str, NDArray[np.uint8]]
+    ) -> dict[str, ArrayValue]:
+        """Take the arrays out of files that ``read_files`` returned, without a copy."""
+        folder_name = encode_bag_id(record.bag.bag_id)
+        arrays: dict[str, ArrayValue] = {}
+        try:
+            for name, entry in record.arrays.items():
+                path = self.array_file(folder_name, name, entry.spec)
+                data = slice_bytes(contents[path], entry, name)
+                if name in TEXT_ARRAYS:
+                    text = self.decode_stored_texts(data.tobytes(), record.bag.num_instances)
+                    arrays[name] = text
+                    continue
+                dtype = np.dtype(entry.spec.dtype)
+                values = data.view(dtype.newbyteorder("<")).reshape(entry.spec.shape)
+                arrays[name] = np.require(values, dtype=dtype, requirements=["A", "C", "W"])
+        except ValueError as error:
+            raise BagDamagedError(bag_id, self.path, f"{name}: {error}") from error
+        return arrays
+
+    def write(self, bag: Bag) -> None:
+        """Commit a bag: afterwards it is there completely, and survives a loss of power.
+
+        Raises:
+            BagExistsError: the id was committed before; the first commit wins.
+            InvalidBagError: a rule of the schema is broken, e.g. a feature is not finite.
+            StoreMismatchError: shape, dtype or views are not the store's.
+            OSError: the disk is full, read-only, …; nothing was committed, unless it was the
+                very last sync that failed: then the bag is there, but may not survive a power loss.
+        """
+        self._commit(bag, replace=False)
+
+    def replace(self, bag: Bag) -> None:
+        """Commit a bag in place of the one of its id; killed in between, the bag is absent.
+
+        Raises:
+            BagExistsError: another writer committed the id in the same moment.
+            InvalidBagError: as ``write``; the old bag stays.
+            StoreMismatchError: as ``write``; the old bag stays.
+        """
+        self._commit(bag, replace=True)
+
+    def delete(self, bag_id: str) -> None:
+        """Remove a bag, damaged or not; it is gone at once, its space a moment later.
+
+        Raises:
+            BagNotFoundError: no such bag.
+        """
+        with files.noting(f"while deleting bag {bag_id!r} of {self.path}"):
+            take_away(self._folder_of(bag_id), staging=self._staging_path)
+
+    def log(self, event: Mapping[str, JSON]) -> None:
+        """Append an event with time and host to the store's log, which no reader depends on."""
+        append_event(self.path / LOG_FILE, event)
+
+    def read_log(self) -> tuple[dict[str, JSON], ...]:
+        """Read the log; a torn or damaged line comes back as ``{"unreadable": text}``."""
+        return read_events(self.path / LOG_FILE)
+
+    def frame_error(self) -> str | None:
+        """Say what is wrong with the files around the bags that only other readers need."""
+        return None
+
+    @abstractmethod
+    def build_image(self, folder_name: str, arrays: Mapping[str, ArrayValue]) -> BagImage:
+        """Build the files of a bag in memory, the same bytes for the same arrays."""
+
+    @abstractmethod
+    def array_file(self, folder_name: str, name: str, spec: ArraySpec) -> str:
+        """Name the file inside the bag's folder that holds an array."""
+
+    @abstractmethod
+    def bag_files(self, folder_name: str, specs: Mapping[str, ArraySpec]) -> frozenset[str]:
+        """Name all files inside the bag's folder but ``bag.json``."""
+
+    @abstractmethod
+    def decode_stored_texts(self, data: bytes, count: int) -> tuple[str, ...]:
+        """Read texts from their bytes in the file; ValueError where they are none."""
+
+    @abstractmethod
+    def library_arrays(
+        self, folder_name: str, contents: Mapping[str, NDArray[np.uint8]]
+    ) -> dict[str, ArrayValue]:
+        """Read the arrays of verified files by the library of the format."""
+
+    @property
+    def _bags_path(self) -> Path:
+        return self.path / BAGS_DIR
+
+    @property
+    def _staging_path(self) -> Path:
+        return self.path / STAGING_DIR
+
+    def _id_of(self, name: str) -> str | None:
+        try:
+            bag_id = decode_bag_id(name)
+        except ValueError:
+            return None  # nothing of ours
+        if bag_id is None and name not in self._long_ids:
+            try:
+                record, _ = read_record(self._bags_path / name, self.manifest)
+            except DocumentError:
+                return name
+            if encode_bag_id(record.bag.bag_id) != name:
+                return name
+            self._long_ids[name] = record.bag.bag_id
+        return self._long_ids[name] if bag_id is None else bag_id
+
+    def _folder_of(self, bag_id: str) -> Path:
+        try:
+            folder = self._bags_path / encode_bag_id(bag_id)
+        except ValueError as error:
+            raise BagNotFoundError(bag_id, self.path) from error
+        if not folder.is_dir() and LONG_NAME.fullmatch(bag_id):
+            folder = self._bags_path / bag_id
+        if not folder.is_dir():
+            raise BagNotFoundError(bag_id, self.path)
+        return folder
+
+    def _load(self, bag_id: str) -> tuple[CommitRecord, bytes]:
+        error: DocumentError | None = None
+        for _ in range(MAX_READ_ATTEMPTS):
+            folder = self._folder_of(bag_id)
+            inode = folder.stat().st_ino
+            try:
+                with files.noting(f"while reading {BAG_FILE} of bag {bag_id!r} of {self.path}"):
+                    record, data = read_record(folder, self.manifest)
+                self._check_names(folder.name, record)
+                return record, data
+            except DocumentError as damage:
+                error = damage
+            if self._folder_of(bag_id).stat().st_ino == inode:
+                break  # otherwise it was replaced meanwhile
+        raise BagDamagedError(bag_id, self.path, str(error)) from error
+
+    def _check_names(self, folder_name: str, record: CommitRecord) -> None:
+        if encode_bag_id(record.bag.bag_id) != folder_name:
+            raise DocumentError(f"{BAG_FILE} is that of bag {record.bag.bag_id!r}")
+        if record.files.keys() != self.bag_files(folder_name, record.bag.arrays):
+            raise DocumentError(f"{BAG_FILE} names other files than a {self.format} bag has")
+
+    def _commit(self, bag: Bag, *, replace: bool) -> None:
+        arrays = admit(bag, self.manifest)
+        folder = self._bags_path / encode_bag_id(bag.bag_id)
+        if not replace and folder.is_dir() and any(folder.iterdir()):
+            raise BagExistsError(bag.bag_id, self.path)
+        image = self.build_image(folder.name, arrays)
+        contents = commit_contents(bag, arrays, image, self.manifest)
+        with files.noting(f"while writing bag {bag.bag_id!r} to {self.path}"):
+            try:
+                commit_folder(folder, contents, staging=self._staging_path, replace=replace)
+            except FileExistsError as error:
+                raise BagExistsError(bag.bag_id, self.path) from error

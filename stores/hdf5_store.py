@@ -1,0 +1,87 @@
+"""Bags as HDF5 files: ``bags/<id>/<id>.h5``, whose root carries the arrays."""
+
+import io
+import secrets
+from collections.abc import Mapping
+from typing import ClassVar
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from stores.arrays import ArrayValue
+from stores.bag_folder import ArrayPlace, BagImage
+from stores.base import FeatureStore
+from stores.schema import ArraySpec
+
+LIBRARY_VERSION = "v110"  # checksummed headers, and readable by every HDF5 since 1.10
+ALIGNED_FROM_BYTES = 512
+ALIGNMENT_BYTES = 64
+
+
+class Hdf5Store(FeatureStore):
+    """A store whose bags h5py reads as well.
+
+    One uncompressed chunk per array, with Fletcher-32 as the second net; texts have fixed length.
+    """
+
+    format: ClassVar[str] = "hdf5"
+
+    def build_image(self, folder_name: str, arrays: Mapping[str, ArrayValue]) -> BagImage:
+        """Build the file in memory; see ``FeatureStore``."""
+        path = f"{folder_name}.h5"
+        with h5py.File(
+            f"{path}.{secrets.token_hex(8)}",  # in memory, but two of one name would be one file
+            "w",
+            driver="core",
+            backing_store=False,
+            libver=(LIBRARY_VERSION, LIBRARY_VERSION),
+            alignment_threshold=ALIGNED_FROM_BYTES,
+            alignment_interval=ALIGNMENT_BYTES,
+        ) as file:
+            places = {}
+            for name, value in arrays.items():
+                values = _fixed_texts(value) if isinstance(value, tuple) else value
+                dataset = file.create_dataset(
+                    name, data=values, chunks=values.shape, fletcher32=True, track_times=False
+                )
+                file.flush()
+                chunk = dataset.id.get_chunk_info(0)
+                places[name] = ArrayPlace(path=path, offset=chunk.byte_offset, nbytes=values.nbytes)
+            image = file.id.get_file_image()
+        return BagImage(files={path: image}, places=places)
+
+    def array_file(self, folder_name: str, name: str, spec: ArraySpec) -> str:
+        """Name the one file all arrays lie in."""
+        return f"{folder_name}.h5"
+
+    def bag_files(self, folder_name: str, specs: Mapping[str, ArraySpec]) -> frozenset[str]:
+        """Name the one file."""
+        return frozenset({f"{folder_name}.h5"})
+
+    def decode_stored_texts(self, data: bytes, count: int) -> tuple[str, ...]:
+        """Read texts of equal length, padded with NUL."""
+        width = len(data) // count
+        if not width or width * count != len(data):
+            raise ValueError(f"{len(data)} bytes for {count} texts")
+        padded = (data[start : start + width] for start in range(0, len(data), width))
+        return tuple(text.rstrip(b"\0").decode() for text in padded)
+
+    def library_arrays(
+        self, folder_name: str, contents: Mapping[str, NDArray[np.uint8]]
+    ) -> dict[str, ArrayValue]:
+        """Read all arrays by h5py."""
+        arrays: dict[str, ArrayValue] = {}
+        with h5py.File(io.BytesIO(contents[f"{folder_name}.h5"].data), "r") as file:
+            for name, dataset in file.items():
+                if dataset.dtype.kind in "fiu":
+                    arrays[name] = dataset[...]
+                else:
+                    arrays[name] = tuple(text.decode() for text in dataset[...])
+        return arrays
+
+
+def _fixed_texts(texts: tuple[str, ...]) -> NDArray[np.bytes_]:
+    encoded = [text.encode() for text in texts]
+    width = max(1, *(len(text) for text in encoded))
+    return np.array(encoded, dtype=h5py.string_dtype("utf-8", width))

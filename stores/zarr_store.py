@@ -1,0 +1,105 @@
+"""Bags as Zarr version 3 groups: ``bags/<id>/features`` and so on, one chunk per array."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.abc.buffer import Buffer
+from zarr.buffer import cpu
+from zarr.codecs import Crc32cCodec
+from zarr.storage import MemoryStore
+
+from stores.arrays import ArrayValue, decode_texts, spec_of
+from stores.bag_folder import ArrayPlace, BagImage
+from stores.base import BAGS_DIR, FeatureStore
+from stores.schema import ArraySpec
+
+METADATA_FILE = "zarr.json"
+CRC_BYTES = 4
+
+
+class ZarrStore(FeatureStore):
+    """A store whose bags ``zarr.open_group(path)["bags/<id>"]`` reads as well.
+
+    Uncompressed (features hardly compress), with a CRC-32C behind every chunk as the second net.
+    """
+
+    format: ClassVar[str] = "zarr"
+
+    def build_image(self, folder_name: str, arrays: Mapping[str, ArrayValue]) -> BagImage:
+        """Build the group in memory; see ``FeatureStore``."""
+        contents: dict[str, Buffer] = {}
+        group = zarr.create_group(MemoryStore(contents), zarr_format=3)
+        for name, value in arrays.items():
+            values = np.array(value, dtype=object) if isinstance(value, tuple) else value
+            array = group.create_array(
+                name,
+                shape=values.shape,
+                dtype=str if isinstance(value, tuple) else value.dtype,
+                chunks=values.shape,
+                filters=None,
+                compressors=(Crc32cCodec(),),
+                config={"write_empty_chunks": True},
+            )
+            array[...] = values
+        places = {}
+        for name, value in arrays.items():
+            path = self.array_file(folder_name, name, spec_of(value))
+            size = len(contents[path]) - CRC_BYTES
+            places[name] = ArrayPlace(path=path, offset=0, nbytes=size)
+        files = {path: contents[path].to_bytes() for path in sorted(contents)}
+        return BagImage(files=files, places=places)
+
+    def array_file(self, folder_name: str, name: str, spec: ArraySpec) -> str:
+        """Name the only chunk of an array."""
+        return f"{name}/c" + "/0" * len(spec.shape)
+
+    def bag_files(self, folder_name: str, specs: Mapping[str, ArraySpec]) -> frozenset[str]:
+        """Name the chunk and the metadata of every array, and the metadata of the group."""
+        chunks = {self.array_file(folder_name, name, spec) for name, spec in specs.items()}
+        return frozenset({METADATA_FILE, *chunks, *(f"{name}/{METADATA_FILE}" for name in specs)})
+
+    def decode_stored_texts(self, data: bytes, count: int) -> tuple[str, ...]:
+        """Read ``vlen-utf8``."""
+        texts = decode_texts(data)
+        if len(texts) != count:
+            raise ValueError(f"{len(texts)} texts where {count} are expected")
+        return texts
+
+    def frame_error(self) -> str | None:
+        """Say whether zarr finds its way to the bags."""
+        try:
+            zarr.open_group(self.path, mode="r", zarr_format=3)[BAGS_DIR]
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            return f"zarr cannot open the groups above the bags ({error})"
+        return None
+
+    def library_arrays(
+        self, folder_name: str, contents: Mapping[str, NDArray[np.uint8]]
+    ) -> dict[str, ArrayValue]:
+        """Read all arrays by zarr."""
+        buffers: dict[str, Buffer] = {
+            path: cpu.Buffer.from_array_like(data) for path, data in contents.items()
+        }
+        group = zarr.open_group(MemoryStore(buffers, read_only=True), mode="r")
+        arrays: dict[str, ArrayValue] = {}
+        for name, array in group.arrays():
+            values = np.asarray(array[...])
+            is_text = values.dtype.kind not in "fiu"
+            arrays[name] = tuple(str(text) for text in values) if is_text else values
+        return arrays
+
+
+def group_documents(path: Path) -> tuple[Path, Path]:
+    """Name the metadata of the groups above the bags; this package never reads them."""
+    return path / METADATA_FILE, path / BAGS_DIR / METADATA_FILE
+
+
+def group_document() -> bytes:
+    """Return the metadata of a Zarr group without attributes, for the folders above the bags."""
+    contents: dict[str, Buffer] = {}
+    zarr.create_group(MemoryStore(contents), zarr_format=3)
+    return contents[METADATA_FILE].to_bytes()
