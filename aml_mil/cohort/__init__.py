@@ -1,0 +1,57 @@
+"""Cohorts of single-cell images: readers, images, folds, fingerprints, synthetic patients."""
+
+from aml_mil.cohort.class_folders import ClassFolders, LabelledImage, read_class_folders
+from aml_mil.cohort.errors import (
+    CohortError,
+    DamagedImageError,
+    FilterError,
+    FoldsError,
+    LayoutError,
+    TableError,
+)
+from aml_mil.cohort.fingerprint import Copies, find_copies, source_fingerprint
+from aml_mil.cohort.folds import (
+    FoldRoles,
+    check_folds,
+    count_folds,
+    make_folds,
+    read_folds,
+    roles_of,
+    write_folds,
+)
+from aml_mil.cohort.images import DECODE_RULE, RESIZE_RULE, decode_image, fit_image
+from aml_mil.cohort.patients import Cell, Cohort, Patient
+from aml_mil.cohort.readers import read_cohort
+from aml_mil.cohort.synthetic import RenderProgress, render_cohort
+
+__all__ = [
+    "DECODE_RULE",
+    "RESIZE_RULE",
+    "Cell",
+    "ClassFolders",
+    "Cohort",
+    "CohortError",
+    "Copies",
+    "DamagedImageError",
+    "FilterError",
+    "FoldRoles",
+    "FoldsError",
+    "LabelledImage",
+    "LayoutError",
+    "Patient",
+    "RenderProgress",
+    "TableError",
+    "check_folds",
+    "count_folds",
+    "decode_image",
+    "find_copies",
+    "fit_image",
+    "make_folds",
+    "read_class_folders",
+    "read_cohort",
+    "read_folds",
+    "render_cohort",
+    "roles_of",
+    "source_fingerprint",
+    "write_folds",
+]

@@ -1,0 +1,129 @@
+"""Walk an image file's structure: is every byte there that it refers to, and how large is it?
+
+Decoders forgive a missing tail (an end-of-image marker, a checksum, a directory), and some paint
+what is missing grey. Here a file counts as whole only when its own structure is complete, and its
+size is known before a single pixel is decoded. Bytes after the end are ignored: tools pad files.
+"""
+
+import re
+import struct
+import zlib
+from dataclasses import dataclass
+
+from aml_mil.cohort.errors import DamagedImageError
+
+# A marker inside or between scans: not a stuffed 0x00, a fill 0xFF, or a restart (D0–D7).
+_JPEG_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
+_JPEG_SIZE_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_JPEG_END = 0xD9
+_JPEG_SCAN = 0xDA
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_BMP_UNCOMPRESSED = (0, 3, 6)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageHeader:
+    """What a file says about its picture.
+
+    Attributes:
+        format: Pillow's name of the format.
+        width_px: Of the first picture.
+        height_px: Of the first picture.
+        bits: Per channel.
+        channels: Number of colour components; 0 where the format leaves that to its mode.
+    """
+
+    format: str
+    width_px: int
+    height_px: int
+    bits: int
+    channels: int = 0
+
+
+def truncated(what: str, data: bytes) -> DamagedImageError:
+    """Make the error for a file that ends too early."""
+    return DamagedImageError(f"truncated {what} ({len(data)} bytes)")
+
+
+def inspect_jpeg(data: bytes) -> ImageHeader:
+    """Walk the segments to the end-of-image marker, over any number of scans.
+
+    Raises:
+        DamagedImageError: The file ends before its marker, or has no picture in it.
+    """
+    header: ImageHeader | None = None
+    has_scan = False
+    position = 2
+    while match := _JPEG_MARKER.search(data, position):
+        marker, position = data[match.end() - 1], match.end()
+        if marker == _JPEG_END:
+            if header is None or not has_scan:
+                message = "jpeg without a picture: no frame or no scan before its end"
+                raise DamagedImageError(message)
+            return header
+        if marker in (0x01, 0xD8):
+            continue
+        if position + 2 > len(data):
+            break
+        length = int.from_bytes(data[position : position + 2])
+        if position + length > len(data):
+            break
+        if marker in _JPEG_SIZE_MARKERS and length >= 8:
+            bits, height, width, channels = struct.unpack_from(">BHHB", data, position + 2)
+            header = ImageHeader(
+                format="JPEG", width_px=width, height_px=height, bits=bits, channels=channels
+            )
+        has_scan = has_scan or marker == _JPEG_SCAN
+        position += length
+    raise truncated("jpeg: no end-of-image marker", data)
+
+
+def inspect_png(data: bytes) -> ImageHeader:
+    """Walk the chunks to IEND, with their checksums.
+
+    Raises:
+        DamagedImageError: The file ends before IEND, or a checksum does not match.
+    """
+    header: ImageHeader | None = None
+    position = len(_PNG_SIGNATURE)
+    while position + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, position)
+        end = position + 12 + length
+        if end > len(data):
+            break
+        if zlib.crc32(data[position + 4 : end - 4]) != int.from_bytes(data[end - 4 : end]):
+            message = f"damaged png: checksum of chunk {kind!r} does not match"
+            raise DamagedImageError(message)
+        if kind == b"IHDR" and length >= 13:
+            width, height, bits = struct.unpack_from(">IIB", data, position + 8)
+            header = ImageHeader(format="PNG", width_px=width, height_px=height, bits=bits)
+        if kind == b"IEND":
+            if header is None:
+                message = "png without a picture: no IHDR chunk before its end"
+                raise DamagedImageError(message)
+            return header
+        position = end
+    raise truncated("png: no IEND chunk", data)
+
+
+def inspect_bmp(data: bytes) -> ImageHeader:
+    """Check that all rows, with their padding, are in the file.
+
+    Raises:
+        DamagedImageError: The file ends before its last row.
+    """
+    if len(data) < 26:
+        raise truncated("bmp: no header", data)
+    offset, header_size = struct.unpack_from("<II", data, 10)
+    if header_size == 12:
+        width, height, _, bits = struct.unpack_from("<HHHH", data, 18)
+        compression, size = 0, 0
+    elif len(data) < 38:
+        raise truncated("bmp: no header", data)
+    else:
+        width, height, _, bits, compression, size = struct.unpack_from("<iiHHII", data, 18)
+    if compression in _BMP_UNCOMPRESSED:
+        size = (width * bits + 31) // 32 * 4 * abs(height)
+    if offset + size > len(data):
+        raise truncated("bmp: rows missing", data)
+    return ImageHeader(format="BMP", width_px=width, height_px=abs(height), bits=min(bits, 8))

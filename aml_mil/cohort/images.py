@@ -1,0 +1,171 @@
+"""Decode one cell image to RGB, or say why it is not one.
+
+JPEGs are decoded by simplejpeg in strict mode, everything else by Pillow; both release the GIL.
+Neither is trusted to notice a missing tail: `containers` and `tiff` check that first.
+"""
+
+import io
+import struct
+import zlib
+from collections.abc import Callable
+from types import MappingProxyType
+
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+from PIL import Image
+
+from aml_mil.cohort.containers import ImageHeader, inspect_bmp, inspect_jpeg, inspect_png
+from aml_mil.cohort.errors import DamagedImageError
+from aml_mil.cohort.tiff import inspect_tiff
+
+DECODE_RULE = (
+    "first picture of the file; transparency composited on white (ignored where nothing is "
+    "opaque); EXIF orientation ignored: a cell has no upside"
+)
+RESIZE_RULE = "centre square of the short side, antialiased bicubic (Pillow) to image_size_px"
+IMAGE_SUFFIXES = frozenset({".tif", ".tiff", ".jpg", ".jpeg", ".png", ".bmp"})
+MIN_SHORT_SIDE_PX = 16
+MAX_SHORT_SIDE_PX = 1024
+MAX_LONG_SIDE_PX = 4096
+
+_INSPECTORS: MappingProxyType[bytes, Callable[[bytes], ImageHeader]] = MappingProxyType(
+    {
+        b"\xff\xd8\xff": inspect_jpeg,
+        b"\x89PNG\r\n\x1a\n": inspect_png,
+        b"BM": inspect_bmp,
+        b"II*\x00": inspect_tiff,
+        b"MM\x00*": inspect_tiff,
+        b"II+\x00": inspect_tiff,
+        b"MM\x00+": inspect_tiff,
+    }
+)
+# libjpeg's warnings about bytes that carry no pixels; strict decoding would raise on them, too.
+_HARMLESS_JPEG = ("extraneous bytes before marker", "Invalid SOS parameters")
+# What Pillow's parsers raise on bytes that were never a valid file.
+_PILLOW_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    RuntimeError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+
+
+def decode_image(data: bytes) -> NDArray[np.uint8]:
+    """Decode the bytes of one image file to RGB.
+
+    Args:
+        data: The whole file: tif, jpeg, png or bmp, recognised by content.
+
+    Returns:
+        Writable [H, W, 3] RGB; grey, palette, CMYK and transparent pictures are converted.
+
+    Raises:
+        DamagedImageError: The file is truncated or undecodable, its short side is below 16 px
+            or above 1,024 px (a whole field, not a cell), or it has more than 8 bits a channel.
+    """
+    header = _inspect(data)
+    _check_size(header.width_px, header.height_px)
+    if header.bits > 8:
+        message = f"{header.bits} bits per channel, expected 8; convert the image to 8 bits"
+        raise DamagedImageError(message)
+    if header.format == "JPEG" and header.channels in (1, 3):
+        return _decode_jpeg(data)
+    return _decode_with_pillow(data, header.format)
+
+
+def fit_image(image: NDArray[np.uint8], image_size_px: int) -> NDArray[np.uint8]:
+    """Bring a picture of any size to a square, by `RESIZE_RULE`.
+
+    Args:
+        image: [H, W, 3] RGB.
+        image_size_px: Side of the result, above 0.
+
+    Returns:
+        [image_size_px, image_size_px, 3]; the very same array when it already has that size.
+
+    Raises:
+        ValueError: ``image_size_px`` is not positive.
+    """
+    if image_size_px < 1:
+        message = f"expected a positive image size in px, got {image_size_px}"
+        raise ValueError(message)
+    height, width = image.shape[:2]
+    if height == width == image_size_px:
+        return image
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    square = np.ascontiguousarray(image[top : top + side, left : left + side])
+    if side == image_size_px:
+        return square
+    resized = Image.fromarray(square).resize((image_size_px,) * 2, Image.Resampling.BICUBIC)
+    return np.array(resized)
+
+
+def _inspect(data: bytes) -> ImageHeader:
+    for magic, inspect in _INSPECTORS.items():
+        if data.startswith(magic):
+            return inspect(data)
+    if not data:
+        message = "empty file"
+    else:
+        message = f"not a tif, jpeg, png or bmp image: starts with {data[:8]!r}"
+    raise DamagedImageError(message)
+
+
+def _check_size(width: int, height: int) -> None:
+    """Refuse what is no cell before memory is taken for it."""
+    short, long = sorted((width, height))
+    if short < MIN_SHORT_SIDE_PX:
+        message = f"too small: {width}x{height} px, expected at least {MIN_SHORT_SIDE_PX}"
+        raise DamagedImageError(message)
+    if short > MAX_SHORT_SIDE_PX or long > MAX_LONG_SIDE_PX:
+        message = (
+            f"a whole field, not a cell: {width}x{height} px, expected a short side of at most "
+            f"{MAX_SHORT_SIDE_PX} and a long side of at most {MAX_LONG_SIDE_PX}"
+        )
+        raise DamagedImageError(message)
+
+
+def _decode_jpeg(data: bytes) -> NDArray[np.uint8]:
+    try:
+        image: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, "RGB", strict=True)
+    except ValueError as error:
+        if any(warning in str(error) for warning in _HARMLESS_JPEG):
+            return _decode_with_pillow(data, "JPEG")
+        message = f"damaged jpeg: {error}"
+        raise DamagedImageError(message) from error
+    return image
+
+
+def _decode_with_pillow(data: bytes, name: str) -> NDArray[np.uint8]:
+    try:
+        with Image.open(io.BytesIO(data), formats=(name,)) as opened:
+            _check_size(*opened.size)
+            return np.array(_to_rgb(opened))
+    except _PILLOW_ERRORS as error:
+        message = f"damaged {name.lower()}: {error or type(error).__name__}"
+        raise DamagedImageError(message) from error
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith(("I", "F")):
+        message = f"pixels of mode {image.mode}, expected 8 bits; convert the image to 8 bits"
+        raise DamagedImageError(message)
+    if not image.has_transparency_data:
+        return image if image.mode == "RGB" else image.convert("RGB")
+    rgba = image.convert("RGBA")
+    low, high = rgba.getchannel("A").getextrema()
+    # Some microscopes write an alpha of 0 everywhere; on white, nothing of the cell would be left.
+    if low == 255 or high == 0:
+        return rgba.convert("RGB")
+    white = Image.new("RGBA", rgba.size, "white")
+    return Image.alpha_composite(white, rgba).convert("RGB")

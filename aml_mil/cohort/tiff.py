@@ -1,0 +1,135 @@
+"""Walk a TIFF's directories: every value, strip and tile they refer to must lie in the file."""
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from aml_mil.cohort.containers import ImageHeader, truncated
+from aml_mil.cohort.errors import DamagedImageError
+
+MAX_DIRECTORIES = 1024
+WIDTH, HEIGHT, BITS, COMPRESSION = 256, 257, 258, 259
+STRIP_OFFSETS, CHANNELS, STRIP_SIZES = 273, 277, 279
+TILE_OFFSETS, TILE_SIZES = 324, 325
+JPEG_OFFSET, JPEG_SIZE = 513, 514
+# Directories that hang on a directory: sub-images, EXIF, GPS.
+NESTED = (330, 34665, 34853)
+_PIXELS = ((STRIP_OFFSETS, STRIP_SIZES), (TILE_OFFSETS, TILE_SIZES), (JPEG_OFFSET, JPEG_SIZE))
+_FORMATS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
+_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
+_SIZES |= {16: 8, 17: 8, 18: 8}
+
+
+class _Variant(NamedTuple):
+    """Byte order and field widths of classic TIFF or BigTIFF."""
+
+    order: str
+    first: int  # where the offset of the first directory stands
+    word: str  # struct code of an offset
+    word_size: int
+    entries: str  # struct code of the number of entries
+    entries_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Directory:
+    values: dict[int, tuple[int, ...]]
+    next_offset: int
+
+
+def inspect_tiff(data: bytes) -> ImageHeader:
+    """Follow all directories and check the extent of everything they refer to.
+
+    Returns:
+        Size and depth of the first picture.
+
+    Raises:
+        DamagedImageError: Something lies beyond the end of the file.
+    """
+    variant = _variant(data)
+    directories = list(_directories(data, variant))
+    for directory in directories:
+        _check_pixels(data, directory.values)
+    first = directories[0].values
+    try:
+        width, height = first[WIDTH][0], first[HEIGHT][0]
+    except (KeyError, IndexError):
+        message = "tiff without a picture: no width or height in its first directory"
+        raise DamagedImageError(message) from None
+    return ImageHeader(
+        format="TIFF",
+        width_px=width,
+        height_px=height,
+        bits=max(first.get(BITS) or (1,)),
+        channels=(first.get(CHANNELS) or (1,))[0],
+    )
+
+
+def _variant(data: bytes) -> _Variant:
+    order = "<" if data[:2] == b"II" else ">"
+    big = data[2:4] in (b"+\x00", b"\x00+")
+    return _Variant(order, 8, "Q", 8, "Q", 8) if big else _Variant(order, 4, "I", 4, "H", 2)
+
+
+def _directories(data: bytes, variant: _Variant) -> Iterator[_Directory]:
+    """Yield the chain of pictures first, then what hangs on them."""
+    pending = list(_unpack(data, variant.order + variant.word, variant.first))
+    nested: list[int] = []
+    seen: set[int] = set()
+    while pending or nested:
+        offset = pending.pop() if pending else nested.pop(0)
+        if offset == 0 or offset in seen:
+            continue
+        seen.add(offset)
+        if len(seen) > MAX_DIRECTORIES:
+            message = f"expected at most {MAX_DIRECTORIES} directories in a tiff, got more"
+            raise DamagedImageError(message)
+        directory = _read_directory(data, offset, variant)
+        pending.append(directory.next_offset)
+        nested.extend(o for tag in NESTED for o in directory.values.get(tag, ()))
+        yield directory
+    if not seen:
+        message = "tiff without a picture: no directory"
+        raise DamagedImageError(message)
+
+
+def _read_directory(data: bytes, offset: int, variant: _Variant) -> _Directory:
+    (count,) = _unpack(data, variant.order + variant.entries, offset)
+    entry_size = 4 + 2 * variant.word_size
+    end = offset + variant.entries_size + count * entry_size
+    (next_offset,) = _unpack(data, variant.order + variant.word, end)
+    values = {}
+    for position in range(offset + variant.entries_size, end, entry_size):
+        tag, values_found = _read_entry(data, position, variant)
+        values[tag] = values_found
+    return _Directory(values, next_offset)
+
+
+def _read_entry(data: bytes, position: int, variant: _Variant) -> tuple[int, tuple[int, ...]]:
+    tag, kind, count = _unpack(data, f"{variant.order}HH{variant.word}", position)
+    inline = position + 4 + variant.word_size
+    size = _SIZES.get(kind, 1) * count
+    start = inline
+    if size > variant.word_size:
+        (start,) = _unpack(data, variant.order + variant.word, inline)
+    if start + size > len(data):
+        raise truncated(f"tiff: values of tag {tag} missing", data)
+    if kind not in _FORMATS:
+        return tag, ()
+    return tag, _unpack(data, f"{variant.order}{count}{_FORMATS[kind]}", start)
+
+
+def _check_pixels(data: bytes, values: dict[int, tuple[int, ...]]) -> None:
+    for offsets_tag, sizes_tag in _PIXELS:
+        offsets, sizes = values.get(offsets_tag, ()), values.get(sizes_tag, ())
+        ends = (offset + size for offset, size in zip(offsets, sizes, strict=False))
+        if max(ends, default=0) > len(data):
+            raise truncated("tiff: pixel data missing", data)
+
+
+def _unpack(data: bytes, layout: str, offset: int) -> tuple[int, ...]:
+    try:
+        return struct.unpack_from(layout, data, offset)
+    except struct.error:
+        raise truncated("tiff: directory missing", data) from None
