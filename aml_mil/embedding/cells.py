@@ -1,0 +1,89 @@
+"""One cell file: read, hashed, decoded, fitted, its colour measured."""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aml_mil.cohort import Cell, DamagedImageError, Patient, decode_image, fit_image
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LoadedCell:
+    """What became of one file.
+
+    Attributes:
+        patient: Whose cell it is.
+        cell: The file.
+        sha256: Hex digest of its bytes; "" where it could not be read.
+        image: [S, S, 3] RGB; None where the file is damaged or could not be read.
+        colour: Mean of R, G, B and their standard deviation on the scale 0 to 255, [6].
+        damage: Why it is no usable image; "" where it is one.
+        io_error: Why it could not be read; "" where it could.
+    """
+
+    patient: Patient
+    cell: Cell
+    sha256: str = ""
+    image: NDArray[np.uint8] | None = None
+    colour: NDArray[np.float32] | None = None
+    damage: str = ""
+    io_error: str = ""
+
+
+def load_cell(patient: Patient, cell: Cell, *, image_size_px: int) -> LoadedCell:
+    """Read and decode one file; what is wrong with it is told, not raised.
+
+    Args:
+        patient: Whose cell it is.
+        cell: The file.
+        image_size_px: Side of the fitted image.
+
+    Returns:
+        The image, or why there is none.
+    """
+    try:
+        data = cell.path.read_bytes()
+    except OSError as error:
+        return LoadedCell(patient=patient, cell=cell, io_error=error.strerror or str(error))
+    sha256 = hashlib.sha256(data).hexdigest()
+    try:
+        image = fit_image(decode_image(data), image_size_px)
+    except DamagedImageError as error:
+        return LoadedCell(patient=patient, cell=cell, sha256=sha256, damage=str(error))
+    return LoadedCell(
+        patient=patient, cell=cell, sha256=sha256, image=image, colour=measure_colour(image)
+    )
+
+
+def hash_cell(patient: Patient, cell: Cell) -> LoadedCell:
+    """Read one file for its SHA-256 alone."""
+    try:
+        data = cell.path.read_bytes()
+    except OSError as error:
+        return LoadedCell(patient=patient, cell=cell, io_error=error.strerror or str(error))
+    return LoadedCell(patient=patient, cell=cell, sha256=hashlib.sha256(data).hexdigest())
+
+
+def measure_colour(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Measure mean and standard deviation of each channel.
+
+    Args:
+        image: [H, W, 3] RGB.
+
+    Returns:
+        [6]: means of R, G, B, then standard deviations, on the scale 0 to 255; for one colour
+        everywhere that colour and zeros.
+    """
+    levels = np.arange(256)
+    colour = np.empty(6, dtype=np.float64)
+    for channel in range(3):
+        # Counting levels keeps the sums exact, in integers, whatever the order of the pixels.
+        counts = np.bincount(image[..., channel].ravel(), minlength=256)
+        num = int(counts.sum())
+        total = int(counts @ levels)
+        squares = int(counts @ levels**2)
+        colour[channel] = total / num
+        colour[3 + channel] = np.sqrt(num * squares - total * total) / num
+    return colour.astype(np.float32)

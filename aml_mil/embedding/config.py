@@ -1,0 +1,60 @@
+"""Settings of an embedding run."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from aml_mil.embedding.views import ViewSet
+
+PrecisionChoice = Literal["auto", "fp32", "fp16", "bf16"]
+StoreDtype = Literal["float16", "float32"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbedConfig:
+    """How to embed a cohort.
+
+    Args:
+        views: Stored augmentations of every cell: flips (four views) or identity (one).
+        precision: Arithmetic of the encoder; auto is fp16 on CUDA, bf16 on a CPU with native
+            bfloat16, else fp32; a store begun earlier keeps its own.
+        dtype: Type of the stored features.
+        batch_size: Images encoded at a time; without it 64 on a CPU, 256 on CUDA, and what a store
+            begun earlier used.
+        workers: Threads that read and decode images; without it one per core.
+        device: auto, cpu, cuda or cuda:N.
+        strict: Stop at the first damaged file instead of setting it aside.
+        refresh: Embed again the patients whose files, label or annotations have changed.
+        drop_vanished: Remove the bags of patients that are no longer in the cohort.
+
+    Raises:
+        ValueError: A value is out of range.
+    """
+
+    views: ViewSet = "flips"
+    precision: PrecisionChoice = "auto"
+    dtype: StoreDtype = "float16"
+    batch_size: int | None = None
+    workers: int | None = None
+    device: str = "auto"
+    strict: bool = False
+    refresh: bool = False
+    drop_vanished: bool = False
+
+    def __post_init__(self) -> None:
+        _check_choice("views", self.views, get_args(ViewSet))
+        _check_choice("precision", self.precision, get_args(PrecisionChoice))
+        _check_choice("dtype", self.dtype, get_args(StoreDtype))
+        _check_positive("batch_size", self.batch_size)
+        _check_positive("workers", self.workers)
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        message = f"expected {name} to be one of {', '.join(choices)}, got {value!r}"
+        raise ValueError(message)
+
+
+def _check_positive(name: str, value: int | None) -> None:
+    if value is not None and value < 1:
+        message = f"expected {name} to be at least 1, got {value}"
+        raise ValueError(message)

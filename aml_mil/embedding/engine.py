@@ -1,0 +1,80 @@
+"""The torch engine: uint8 batches of one fixed size in, features of every view out.
+
+V views, B images, S pixels a side, D… the shape of one image's features.
+"""
+
+import copy
+from contextlib import AbstractContextManager, nullcontext
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from aml_mil.embedding.views import view_images
+from aml_mil.encoders import Encoder
+from aml_mil.runtime import PRECISION_DTYPES, Precision
+
+ENGINE_NAME = "torch"
+
+
+class TorchEngine:
+    """An encoder made ready for one device and precision.
+
+    An image's features depend on the image alone, not on its place in the batch or on what else
+    is in it, because every batch has the same shape: short ones are padded by the caller.
+
+    Args:
+        encoder: Left as it is; the engine works on a copy.
+        device: Where to encode.
+        precision: Of the convolutions and products; normalisation layers keep float32.
+        views: Names of the views, in the order of the result.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        *,
+        device: torch.device,
+        precision: Precision,
+        views: tuple[str, ...],
+    ) -> None:
+        self._device = device
+        self._dtype = PRECISION_DTYPES[precision]
+        self._views = views
+        module = copy.deepcopy(encoder.module).to(device=device, dtype=self._dtype)
+        for layer in module.modules():
+            # Running variances lose too much in 8 bits; the kernels take mixed types.
+            if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+                layer.float()
+        self._module = module.to(memory_format=torch.channels_last)
+        self._mean = torch.tensor(encoder.mean, device=device).view(1, 3, 1, 1) * 255
+        self._std = torch.tensor(encoder.std, device=device).view(1, 3, 1, 1) * 255
+
+    def encode(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Encode a batch.
+
+        Args:
+            images: [B, S, S, 3] RGB; B the same in every call.
+
+        Returns:
+            Features, [V, B, D…].
+        """
+        with torch.inference_mode(), _exact_arithmetic(self._device):
+            normalised = self._normalise(torch.from_numpy(images))
+            features = [self._module(view_images(normalised, view)) for view in self._views]
+            stacked: NDArray[np.float32] = torch.stack(features).float().cpu().numpy()
+        return stacked
+
+    def _normalise(self, images: Tensor) -> Tensor:
+        pixels = images.to(self._device).permute(0, 3, 1, 2).float()
+        return ((pixels - self._mean) / self._std).to(self._dtype)
+
+
+def _exact_arithmetic(device: torch.device) -> AbstractContextManager[object]:
+    """Keep CUDA from choosing kernels by timing them, and from rounding float32 to TF32."""
+    if device.type != "cuda":
+        return nullcontext()
+    return torch.backends.cudnn.flags(
+        enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+    )

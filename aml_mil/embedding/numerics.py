@@ -1,0 +1,116 @@
+"""The arithmetic of a store: chosen once, when it is begun, and followed ever after."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from aml_mil.embedding.config import EmbedConfig
+from aml_mil.embedding.engine import ENGINE_NAME
+from aml_mil.embedding.errors import NumericsMismatchError
+from aml_mil.encoders import Encoder
+from aml_mil.runtime import Precision, library_versions, resolve_device, resolve_precision
+from stores import JSON
+
+DEFAULT_BATCH_SIZES = {"cpu": 64, "cuda": 256}
+DECODERS = ("pillow", "simplejpeg")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Numerics:
+    """Everything beside encoder, weights and preprocessing that the bytes of features depend on.
+
+    Attributes:
+        precision: Of the encoder.
+        device: Where it runs; a store records the type only.
+        batch_size: Images in each batch.
+        versions: Of the libraries that compute and decode.
+    """
+
+    precision: Precision
+    device: torch.device
+    batch_size: int
+    versions: Mapping[str, str]
+
+    @property
+    def record(self) -> dict[str, JSON]:
+        """As a store records it."""
+        return {
+            "compute_dtype": self.precision,
+            "engine": ENGINE_NAME,
+            "compiled": False,
+            "device_type": self.device.type,
+            "batch_size": self.batch_size,
+            "versions": dict(self.versions),
+        }
+
+
+def choose_numerics(config: EmbedConfig, encoder: Encoder) -> Numerics:
+    """Choose the arithmetic of a new store.
+
+    Args:
+        config: What the user asked for.
+        encoder: Whose library's version counts.
+
+    Returns:
+        The choice.
+
+    Raises:
+        DeviceError: The device or precision is not there.
+    """
+    device = resolve_device(config.device)
+    return Numerics(
+        precision=resolve_precision(config.precision, device),
+        device=device,
+        batch_size=config.batch_size or DEFAULT_BATCH_SIZES[device.type],
+        versions=library_versions("torch", encoder.library, *DECODERS),
+    )
+
+
+def follow_numerics(
+    chosen: Numerics, recorded: Mapping[str, Any], *, config: EmbedConfig
+) -> Numerics:
+    """Take over what a store was begun with wherever the user left it open.
+
+    Args:
+        chosen: What a new store would get.
+        recorded: What the store records.
+        config: Says what the user left open.
+
+    Returns:
+        The arithmetic to use.
+
+    Raises:
+        NumericsMismatchError: The user asked for something else, or the device type, the engine or
+            a library's version is another; shows both values.
+    """
+    wanted = chosen.record
+    if config.precision == "auto":
+        wanted["compute_dtype"] = recorded.get("compute_dtype")
+    if config.batch_size is None:
+        wanted["batch_size"] = recorded.get("batch_size")
+    differences = [
+        f"{name}: store {_show(recorded.get(name))}, now {_show(value)}"
+        for name, value in wanted.items()
+        if recorded.get(name) != value
+    ]
+    if differences:
+        message = (
+            f"the store was begun with other numerics: {'; '.join(differences)}; its features "
+            "would not be comparable to the byte: use the same settings and versions, or embed "
+            "the whole cohort into a new store"
+        )
+        raise NumericsMismatchError(message)
+    return Numerics(
+        precision=recorded["compute_dtype"],
+        device=chosen.device,
+        batch_size=recorded["batch_size"],
+        versions=chosen.versions,
+    )
+
+
+def _show(value: object) -> str:
+    if isinstance(value, Mapping):
+        return " ".join(f"{name} {value[name]}" for name in sorted(value))
+    return str(value)

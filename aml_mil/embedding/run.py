@@ -1,0 +1,226 @@
+"""Embed a cohort into a store, or go on with one that is there."""
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from aml_mil.cohort import DECODE_RULE, RESIZE_RULE, Cohort, Patient
+from aml_mil.embedding.check import CheckingPass
+from aml_mil.embedding.config import EmbedConfig
+from aml_mil.embedding.encode import EncodingPass
+from aml_mil.embedding.engine import TorchEngine
+from aml_mil.embedding.errors import DamagedCellError, EmbedError, PatientsFailedError
+from aml_mil.embedding.numerics import Numerics, choose_numerics, follow_numerics
+from aml_mil.embedding.records import (
+    EmbedProgress,
+    EmbedSummary,
+    Phase,
+    QuarantinedCell,
+)
+from aml_mil.embedding.summary import summarise
+from aml_mil.embedding.views import VIEW_SETS
+from aml_mil.encoders import Encoder
+from aml_mil.runtime import count_cores, describe_device
+from stores import FeatureStore, Manifest, open_or_create_store
+
+MAX_NAMED = 5
+
+
+def embed(
+    cohort: Cohort, encoder: Encoder, store_path: str | Path, config: EmbedConfig | None = None
+) -> "EmbedRun":
+    """Prepare to turn a cohort into features.
+
+    Args:
+        cohort: Patients and their cells.
+        encoder: Frozen; left as it is.
+        store_path: A .zarr or .h5store folder, new or begun earlier by an equal encoder.
+        config: Settings.
+
+    Returns:
+        The run: iterate over it to do the work, then read its ``summary``.
+    """
+    return EmbedRun(cohort, encoder, Path(store_path), config or EmbedConfig())
+
+
+class EmbedRun:
+    """One run: first the patients that are missing, then a look at those that are there.
+
+    Iterating does the work and yields progress. At the end `summary` is there, also when the
+    iteration ends with `PatientsFailedError`.
+    """
+
+    def __init__(
+        self, cohort: Cohort, encoder: Encoder, store_path: Path, config: EmbedConfig
+    ) -> None:
+        self._cohort = cohort
+        self._encoder = encoder
+        self._store_path = store_path
+        self._config = config
+        self._workers = config.workers or count_cores()
+        self._chosen = choose_numerics(config, encoder)
+        self._summary: EmbedSummary | None = None
+
+    @property
+    def summary(self) -> EmbedSummary:
+        """What was done.
+
+        Raises:
+            RuntimeError: The run has not come to its end.
+        """
+        if self._summary is None:
+            message = "the run is not finished; iterate over it to the end first"
+            raise RuntimeError(message)
+        return self._summary
+
+    def __iter__(self) -> Iterator[EmbedProgress]:
+        """Do the work.
+
+        Raises:
+            StoreMismatchError: The store was made with another encoder, view list, dtype or
+                preprocessing.
+            NumericsMismatchError: The store was begun with another arithmetic.
+            DamagedCellError: A file is damaged, and the run is strict.
+            PatientsFailedError: Patients could not be embedded; raised after all others were.
+        """
+        with self._open() as store:
+            recorded = store.manifest.numerics
+            numerics = follow_numerics(self._chosen, recorded, config=self._config)
+            yield from self._fill(store, numerics)
+        if self.summary.failed:
+            raise PatientsFailedError(self._name_failed())
+        self._refuse_quarantined(self.summary.quarantined)
+
+    def _fill(self, store: FeatureStore, numerics: Numerics) -> Iterator[EmbedProgress]:
+        started = time.perf_counter()
+        present = set(store.bag_ids)
+        patients = self._cohort.patients
+        missing = [patient for patient in patients if patient.patient_id not in present]
+        there = [patient for patient in patients if patient.patient_id in present]
+        self._log_start(store, numerics, num_missing=len(missing), num_present=len(there))
+        encode = _OnFirstUse(self._encoder, numerics, VIEW_SETS[self._config.views])
+
+        embedding = self._pass(missing, "embed", store, numerics, encode)
+        yield from embedding
+        checking = CheckingPass(there, store=store, workers=self._workers)
+        yield from checking
+
+        vanished = sorted(present - {patient.patient_id for patient in patients})
+        dropped = vanished if self._config.drop_vanished else []
+        for bag_id in dropped:
+            store.delete(bag_id)
+            store.log({"event": "dropped", "bag_id": bag_id})
+
+        changed = {change.patient_id for change in checking.changed}
+        stale = [p for p in there if p.patient_id in changed and self._config.refresh]
+        refreshing = self._pass(stale, "refresh", store, numerics, encode)
+        yield from refreshing
+
+        self._summary = summarise(
+            self._cohort,
+            store,
+            embedding=embedding,
+            checking=checking,
+            refreshing=refreshing,
+            vanished=[] if dropped else vanished,
+            dropped=dropped,
+            seconds=time.perf_counter() - started,
+        )
+
+    def _pass(
+        self,
+        patients: Sequence[Patient],
+        phase: Phase,
+        store: FeatureStore,
+        numerics: Numerics,
+        encode: "_OnFirstUse",
+    ) -> EncodingPass:
+        return EncodingPass(
+            patients,
+            phase=phase,
+            encode=encode,
+            batch_size=numerics.batch_size,
+            image_size_px=self._encoder.image_size_px,
+            workers=self._workers,
+            strict=self._config.strict,
+            commit=store.replace if phase == "refresh" else store.write,
+            log=store.log,
+        )
+
+    def _refuse_quarantined(self, quarantined: Sequence[QuarantinedCell]) -> None:
+        if self._config.strict and quarantined:
+            message = (
+                f"the store was begun with damaged files set aside, the first is {quarantined[0]} "
+                f"({len(quarantined)}); repair them and use --refresh, or leave out --strict"
+            )
+            raise DamagedCellError(message)
+
+    def _name_failed(self) -> str:
+        failed = self.summary.failed
+        names = "; ".join(str(patient) for patient in failed[:MAX_NAMED])
+        return (
+            f"patients that could not be embedded: {names} "
+            f"({len(failed)} of {len(self._cohort.patients)}); all others are in the store: "
+            "repair these, or take them out of the cohort, and run again"
+        )
+
+    def _log_start(
+        self, store: FeatureStore, numerics: Numerics, *, num_missing: int, num_present: int
+    ) -> None:
+        store.log(
+            {
+                "event": "run_start",
+                "encoder": self._encoder.name,
+                "weights": self._encoder.weights,
+                "numerics": numerics.record,
+                "device": describe_device(numerics.device),
+                "threads": torch.get_num_threads(),
+                "workers": self._workers,
+                "patients_missing": num_missing,
+                "patients_present": num_present,
+            }
+        )
+
+    def _open(self) -> FeatureStore:
+        encoder = self._encoder
+        rules = {"decode": DECODE_RULE, "resize": RESIZE_RULE}
+        manifest = Manifest(
+            encoder=encoder.name,
+            architecture=encoder.architecture,
+            weights=encoder.weights,
+            weights_sha256=encoder.weights_sha256,
+            preprocessing={**encoder.preprocessing, **rules},
+            numerics=self._chosen.record,
+            views=VIEW_SETS[self._config.views],
+            feature_shape=encoder.feature_shape,
+            dtype=self._config.dtype,
+            trained_on=encoder.trained_on,
+        )
+        try:
+            return open_or_create_store(self._store_path, manifest)
+        except ValueError as error:
+            raise EmbedError(str(error)) from error
+
+
+class _OnFirstUse:
+    """Makes the engine ready when the first batch comes: a finished store needs none."""
+
+    def __init__(self, encoder: Encoder, numerics: Numerics, views: tuple[str, ...]) -> None:
+        self._encoder = encoder
+        self._numerics = numerics
+        self._views = views
+        self._engine: TorchEngine | None = None
+
+    def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        if self._engine is None:
+            self._engine = TorchEngine(
+                self._encoder,
+                device=self._numerics.device,
+                precision=self._numerics.precision,
+                views=self._views,
+            )
+        return self._engine.encode(images)

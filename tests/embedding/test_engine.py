@@ -1,0 +1,96 @@
+"""The engine: the same features for an image whatever surrounds it."""
+
+import numpy as np
+import pytest
+import torch
+
+from aml_mil.embedding.engine import TorchEngine
+from aml_mil.embedding.views import VIEW_SETS
+from aml_mil.encoders import load_encoder
+
+CPU = torch.device("cpu")
+FLIPS = VIEW_SETS["flips"]
+BATCH_SIZE = 8
+SIZE_PX = 64
+
+
+@pytest.fixture(scope="module", params=["test_resnet", "test_efficientnet", "test_vit"])
+def any_encoder(request):
+    return load_encoder(request.param, weights="random:0", image_size_px=SIZE_PX)
+
+
+@pytest.fixture(scope="module")
+def resnet():
+    return load_encoder("resnet18", weights="random:0", image_size_px=SIZE_PX)
+
+
+@pytest.fixture(scope="module")
+def cells():
+    rng = np.random.default_rng(0)
+    shape = (BATCH_SIZE, SIZE_PX, SIZE_PX, 3)
+    return rng.integers(0, 256, shape, dtype=np.uint8)
+
+
+def engine(encoder, precision="fp32", views=("identity",), device=CPU):
+    return TorchEngine(encoder, device=device, precision=precision, views=views)
+
+
+def cosines(first, second):
+    products = (first * second).sum(-1)
+    return products / np.linalg.norm(first, axis=-1) / np.linalg.norm(second, axis=-1)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_features_depend_on_neither_place_nor_company(any_encoder, cells, precision):
+    ready = engine(any_encoder, precision, FLIPS)
+    expected = ready.encode(cells)
+    order = np.random.default_rng(1).permutation(BATCH_SIZE)
+    np.testing.assert_array_equal(ready.encode(cells[order]), expected[:, order])
+    padded = np.zeros_like(cells)
+    padded[:3] = cells[5:]
+    np.testing.assert_array_equal(ready.encode(padded)[:, :3], expected[:, 5:])
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_stored_flip_equals_encoding_the_flipped_image(any_encoder, cells, precision):
+    flips = engine(any_encoder, precision, FLIPS).encode(cells)
+    identity = engine(any_encoder, precision)
+    for view, flipped in enumerate(
+        [cells, cells[:, :, ::-1], cells[:, ::-1], cells[:, ::-1, ::-1]]
+    ):
+        expected = identity.encode(np.ascontiguousarray(flipped))[0]
+        np.testing.assert_array_equal(flips[view], expected, err_msg=FLIPS[view])
+    assert not np.array_equal(flips[0], flips[1])
+
+
+def test_bf16_is_close_to_fp32(resnet, cells):
+    exact = engine(resnet).encode(cells)
+    rounded = engine(resnet, "bf16").encode(cells)
+    assert not np.array_equal(exact, rounded)
+    assert cosines(exact, rounded).min() > 0.9995
+
+
+def test_pixels_are_normalised_by_the_encoders_mean_and_deviation(any_encoder, cells):
+    mean, std = torch.tensor(any_encoder.mean), torch.tensor(any_encoder.std)
+    pixels = (torch.from_numpy(cells) / 255 - mean) / std
+    with torch.inference_mode():
+        expected = any_encoder.module(pixels.permute(0, 3, 1, 2).contiguous())
+    found = engine(any_encoder).encode(cells)[0]
+    np.testing.assert_allclose(found, expected.numpy(), rtol=1e-3, atol=1e-4)
+
+
+def test_the_encoder_is_left_in_float32(any_encoder, cells):
+    engine(any_encoder, "bf16").encode(cells)
+    assert {p.dtype for p in any_encoder.module.parameters()} == {torch.float32}
+
+
+@pytest.mark.gpu
+def test_cuda_in_fp16_gives_the_cpus_features_and_keeps_them_apart(resnet, cells):
+    exact = engine(resnet, "fp32", FLIPS).encode(cells)
+    ready = engine(resnet, "fp16", FLIPS, torch.device("cuda"))
+    found = ready.encode(cells)
+    assert cosines(exact, found).min() > 0.9995
+    order = np.random.default_rng(1).permutation(BATCH_SIZE)
+    np.testing.assert_array_equal(ready.encode(cells[order]), found[:, order])
+    full = engine(resnet, "fp32", FLIPS, torch.device("cuda")).encode(cells)
+    np.testing.assert_allclose(full, exact, rtol=1e-3, atol=1e-5)

@@ -1,0 +1,64 @@
+"""Killed at any moment, and begun again."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from stores import open_store
+from tests.embedding.drawing import bag_bytes, draw_patient, run, write_table
+
+REPOSITORY = Path(__file__).parents[2]
+NUM_PATIENTS, CELLS_EACH, BATCH_SIZE = 8, 15, 6
+LONGEST_S = 0.9
+
+
+@pytest.fixture
+def larger_cohort(tmp_path):
+    labels = {f"P{number}": ("APL", "AML")[number % 2] for number in range(NUM_PATIENTS)}
+    for patient_id, label in labels.items():
+        draw_patient(tmp_path / "cohort", patient_id, label, CELLS_EACH)
+    write_table(tmp_path / "cohort", labels)
+    return tmp_path / "cohort"
+
+
+def embed_and_kill(cohort_dir: Path, store_path: Path, after_s: float) -> bool:
+    command = [sys.executable, "-m", "tests.embedding.embed_slowly", cohort_dir, store_path]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(after_s)
+        process.send_signal(signal.SIGKILL)
+    return process.returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize(
+    "num_kills", [2, pytest.param(5, marks=pytest.mark.slow)], ids=["twice", "five times"]
+)
+def test_killed_runs_end_in_the_bytes_of_an_undisturbed_one(
+    larger_cohort, store_path, tmp_path, encoder, num_kills
+):
+    seed = random.SystemRandom().randrange(2**32)
+    moments = random.Random(seed)
+    undisturbed = tmp_path / f"undisturbed{store_path.suffix}"
+    run(larger_cohort, undisturbed, encoder)
+
+    hits = sum(
+        embed_and_kill(larger_cohort, store_path, moments.uniform(0, LONGEST_S / num_kills))
+        for _ in range(num_kills)
+    )
+    run(larger_cohort, store_path, encoder)
+
+    assert bag_bytes(store_path) == bag_bytes(undisturbed), f"seed {seed}"
+    with open_store(store_path) as store:
+        encoded = sum(event.get("images", 0) for event in store.read_log())
+    total = NUM_PATIENTS * CELLS_EACH
+    assert hits, "no run was killed before its end: make them slower"
+    assert total <= encoded <= total + hits * (CELLS_EACH + BATCH_SIZE), f"seed {seed}"
