@@ -1,10 +1,11 @@
-"""`aml-mil store …`: look into feature stores and check them."""
+"""`aml-mil store …`: look into feature stores, check them, bring features in and take them out."""
 
 from pathlib import Path
 
 import click
 
 from cli.failure import CommandError
+from cli.interchange import export_command, import_command
 from cli.output import json_option, note, print_facts, print_json
 from cli.progress import with_bar
 from stores import open_store, store_info, verify_store
@@ -14,7 +15,11 @@ store_argument = click.argument("path", metavar="STORE", type=click.Path(path_ty
 
 @click.group()
 def store() -> None:
-    """Look into feature stores and check them."""
+    """Look into feature stores, check them, bring features in and take them out."""
+
+
+store.add_command(import_command)
+store.add_command(export_command)
 
 
 @store.command()
