@@ -110,3 +110,5 @@ def _print_tables(summary: "FitSummary") -> None:
         for row in metrics_table(summary.metrics, name="attention MIL")
     ]
     print_table(rows, headers=["class", "model", *METRICS])
+    for floor, reason in summary.metrics.get("floors_left_out", {}).items():
+        note(f"floor {floor} left out: {reason}")

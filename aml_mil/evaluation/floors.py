@@ -1,0 +1,132 @@
+"""What a model must beat: simple predictors on the same folds as the model's.
+
+Shapes: P patients, N cells of all patients, F figures per patient, C classes.
+
+A cohort can be separable by its stain or by how many cells were photographed. Each floor is a
+logistic regression on a few figures per patient, fitted on the training and validation patients,
+since it selects nothing, and predicted on the test fold.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.dummy import DummyClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from aml_mil.evaluation.predictions import Predictions, Role, concatenate
+
+FloatArray = npt.NDArray[np.float64]
+MAX_ITERATIONS = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class FloorCohort:
+    """Patients with what the floors look at.
+
+    Attributes:
+        patient_ids: P ids.
+        targets: Class of each patient, [P].
+        folds: Fold of each patient, [P].
+        classes: C names.
+        offsets: First cell of each patient and, last, the number of cells, [P + 1].
+        colour: Mean and s.d. of R, G, B of each cell, [N, 6]; None where no image was seen, which
+            leaves that floor out.
+        pooled: Mean features of each patient, [P, D], from the store that a fold reads, by fold.
+    """
+
+    patient_ids: tuple[str, ...]
+    targets: npt.NDArray[np.int64]
+    folds: npt.NDArray[np.int64]
+    classes: tuple[str, ...]
+    offsets: npt.NDArray[np.int64]
+    colour: npt.NDArray[np.float32] | None
+    pooled: Mapping[int, FloatArray]
+
+
+def predict_floors(cohort: FloorCohort) -> dict[str, Predictions]:
+    """Predict every patient by each floor, from the folds the patient is not in.
+
+    Returns:
+        Test predictions, of seed 0, by the name of the floor.
+    """
+    figures: dict[str, Callable[[int], FloatArray]] = {
+        "class_prior": lambda _: np.zeros((len(cohort.targets), 1)),
+        "cell_count": lambda _: np.diff(cohort.offsets)[:, None].astype(np.float64),
+    }
+    if (colour := cohort.colour) is not None:
+        figures["colour"] = lambda _: patient_colours(colour, cohort.offsets)
+    figures["mean_pooling"] = lambda fold: cohort.pooled[fold]
+    return {
+        name: concatenate(
+            [
+                _predict_fold(cohort, fold, figures_of(fold), prior=name == "class_prior")
+                for fold in sorted(set(cohort.folds.tolist()))
+            ]
+        )
+        for name, figures_of in figures.items()
+    }
+
+
+def patient_colours(colour: npt.NDArray[np.float32], offsets: npt.NDArray[np.int64]) -> FloatArray:
+    """Return mean and s.d. of R, G, B over all pixels of each patient, [P, 6].
+
+    All cells of a store have the same number of pixels, so a patient's mean is the mean of the
+    cells' means, and its mean square the mean of the cells' s.d.² + mean².
+
+    Args:
+        colour: Mean and s.d. of R, G, B of each cell, [N, 6].
+        offsets: First cell of each patient and, last, N, [P + 1].
+    """
+    means, sds = np.split(colour.astype(np.float64), 2, axis=1)
+    mean = mean_per_patient(means, offsets)
+    mean_square = mean_per_patient(sds**2 + means**2, offsets)
+    return np.concatenate([mean, np.sqrt(np.maximum(mean_square - mean**2, 0))], axis=1)
+
+
+def mean_per_patient(values: npt.NDArray[Any], offsets: npt.NDArray[np.int64]) -> FloatArray:
+    """Return the mean over each patient's cells, [N, F] → [P, F]."""
+    return np.stack(
+        [
+            values[first:last].mean(axis=0, dtype=np.float64)
+            for first, last in pairwise(offsets.tolist())
+        ]
+    )
+
+
+def _predict_fold(
+    cohort: FloorCohort, fold: int, figures: FloatArray, *, prior: bool
+) -> Predictions:
+    test = np.flatnonzero(cohort.folds == fold)
+    fitted = np.flatnonzero(cohort.folds != fold)
+    model = (
+        DummyClassifier(strategy="prior")
+        if prior
+        else make_pipeline(
+            StandardScaler(),
+            LogisticRegression(class_weight="balanced", max_iter=MAX_ITERATIONS),
+        )
+    )
+    model.fit(figures[fitted], cohort.targets[fitted])
+    role: Role = "test"
+    probabilities = np.zeros((len(test), len(cohort.classes)))
+    probabilities[:, _columns(model)] = model.predict_proba(figures[test])
+    return Predictions(
+        classes=cohort.classes,
+        patient_ids=tuple(cohort.patient_ids[i] for i in test),
+        targets=cohort.targets[test],
+        folds=np.full(len(test), fold),
+        seeds=np.zeros(len(test), dtype=np.int64),
+        roles=(role,) * len(test),
+        probabilities=probabilities,
+    )
+
+
+def _columns(model: Any) -> Sequence[int]:
+    columns: list[int] = model.classes_.tolist()
+    return columns

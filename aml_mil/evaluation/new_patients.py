@@ -1,0 +1,138 @@
+"""Patients that a run has not seen: found on disk, turned into features by its encoder."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aml_mil.cohort import Cohort, Patient, read_cohort
+from aml_mil.cohort.errors import name_some
+from aml_mil.cohort.listing import list_cells
+from aml_mil.cohort.mll import find_metadata
+from aml_mil.embedding import EmbedConfig, EmbedProgress, embed
+from aml_mil.encoders import Encoder, WeightsError, load_encoder
+from aml_mil.evaluation.errors import EvaluationError
+from aml_mil.mil.run_dir import Run
+from stores import Manifest
+
+BUNDLED_ENCODER = "encoder.safetensors"
+# What two stores must share for the same heads to apply; views and dtype are free.
+_SAME = ("architecture", "weights_sha256", "preprocessing", "feature_shape")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Embedded:
+    """The last record of `embed_patients`: where the features are."""
+
+    store_path: Path
+
+
+def read_patients(source: Path) -> Cohort:
+    """Read a cohort, or take a folder of images without a table for one patient.
+
+    Args:
+        source: A cohort's folder or table, or a patient's folder, which gives the patient its id.
+
+    Raises:
+        CohortError: There is no cohort, or it is not as it must be.
+    """
+    is_patient = source.is_dir() and not find_metadata(source) and not (source / "data").is_dir()
+    if is_patient and (cells := list_cells(source).cells):
+        patient = Patient(patient_id=source.resolve().name, label=None, cells=cells)
+        return Cohort(root=source, patients=(patient,))
+    return read_cohort(source)
+
+
+def load_run_encoder(
+    run: Run, document: Mapping[str, Any], *, weights: str | Path | None = None
+) -> Encoder:
+    """Load the encoder that a run's features came from.
+
+    Args:
+        run: The run; its folder may hold the encoder.
+        document: What config.json says about the store of a fold.
+        weights: A file, where the weights are not at the path of config.json any more.
+
+    Raises:
+        EvaluationError: The weights are not there, or are others than the run's.
+    """
+    bundled = run.path / BUNDLED_ENCODER
+    asked = weights or (bundled if bundled.exists() else document["weights"])
+    try:
+        encoder = load_encoder(
+            document["encoder"],
+            weights=asked,
+            image_size_px=document["preprocessing"]["image_size_px"],
+        )
+    except WeightsError as error:
+        message = f"{error}; name the weights that {run.path} was fitted with: --weights FILE"
+        raise EvaluationError(message) from error
+    found = {
+        "architecture": encoder.architecture,
+        "weights_sha256": encoder.weights_sha256,
+        "feature_shape": list(encoder.feature_shape),
+        "preprocessing": dict(encoder.preprocessing),
+    }
+    _refuse_other(run, document, found, f"weights {asked}")
+    return encoder
+
+
+def check_store(run: Run, document: Mapping[str, Any], manifest: Manifest, path: Path) -> None:
+    """Refuse a store of another encoder than the run's.
+
+    Raises:
+        EvaluationError: It is another; names what differs.
+    """
+    found = {
+        "architecture": manifest.architecture,
+        "weights_sha256": manifest.weights_sha256,
+        "feature_shape": list(manifest.feature_shape),
+        "preprocessing": dict(manifest.preprocessing),
+    }
+    _refuse_other(run, document, found, f"store {path}")
+
+
+def embed_patients(
+    cohort: Cohort, encoder: Encoder, store_path: Path
+) -> Iterator[EmbedProgress | Embedded]:
+    """Embed what a store does not hold yet, identity view only.
+
+    Yields:
+        Progress, then where the features are.
+
+    Raises:
+        EvaluationError: Patients in the store have changed since.
+    """
+    embedding = embed(cohort, encoder, store_path, EmbedConfig(views="identity"))
+    yield from embedding
+    if changed := embedding.summary.changed:
+        raise EvaluationError(
+            f"patients have changed since they were embedded into {store_path}: "
+            f"{name_some(str(c) for c in changed)}; remove that store, or name another folder"
+        )
+    yield Embedded(store_path=store_path)
+
+
+def _refuse_other(
+    run: Run, document: Mapping[str, Any], found: Mapping[str, Any], what: str
+) -> None:
+    wanted = {"feature_shape": run.document["feature_shape"], **document}
+    for name in _SAME:
+        ours, theirs = wanted[name], found[name]
+        if name == "preprocessing":
+            theirs = {**ours, **theirs}
+        if _plain(ours) != _plain(theirs):
+            raise EvaluationError(
+                f"{what} is another encoder than that of {run.path}: expected {name} "
+                f"{_short(ours)}, got {_short(theirs)}; heads apply to their own encoder only"
+            )
+
+
+def _plain(value: object) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+def _short(value: object) -> str:
+    text = value if isinstance(value, str) else _plain(value)
+    return text if len(text) <= 80 else f"{text[:16]}…"

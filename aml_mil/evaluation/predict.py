@@ -1,0 +1,272 @@
+"""Predict patients that a run has not seen, by all its heads, averaged.
+
+Shapes: R replicates, P patients, C classes.
+"""
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from aml_mil.cohort import Cohort
+from aml_mil.cohort.errors import name_some
+from aml_mil.embedding import EmbedProgress
+from aml_mil.evaluation.assessment import Assessment, assess
+from aml_mil.evaluation.errors import EvaluationError
+from aml_mil.evaluation.new_patients import (
+    Embedded,
+    check_store,
+    embed_patients,
+    load_run_encoder,
+    read_patients,
+)
+from aml_mil.evaluation.patients import PatientScores
+from aml_mil.evaluation.predictions import PROBABILITY_PREFIX
+from aml_mil.mil.head import Head
+from aml_mil.mil.run_dir import (
+    METRICS_FILE,
+    PREDICTIONS_FILE,
+    Run,
+    write_csv,
+    write_json,
+)
+from stores import NotAStoreError, open_store
+
+FloatArray = npt.NDArray[np.float64]
+
+SD_PREFIX = "sd_"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CohortPrediction:
+    """What a run says about patients.
+
+    Attributes:
+        classes: C names.
+        patient_ids: P ids.
+        labels: Known labels, None where there is none.
+        by_replicate: Probabilities by every head, [R, P, C].
+        known: Patients of this prediction that the run was itself fitted on, by id.
+    """
+
+    classes: tuple[str, ...]
+    patient_ids: tuple[str, ...]
+    labels: tuple[str | None, ...]
+    by_replicate: FloatArray
+    known: tuple[str, ...]
+
+    @property
+    def probabilities(self) -> FloatArray:
+        """Mean over the replicates, [P, C]."""
+        mean: FloatArray = self.by_replicate.mean(axis=0)
+        return mean
+
+    @property
+    def predicted(self) -> tuple[str, ...]:
+        """Most probable class of each patient."""
+        return tuple(self.classes[c] for c in self.probabilities.argmax(axis=1))
+
+    @property
+    def scores(self) -> PatientScores | None:
+        """The labelled patients as one fold, every replicate a seed; None without labels."""
+        rows = [i for i, label in enumerate(self.labels) if label is not None]
+        if not rows:
+            return None
+        targets = [self.classes.index(label) for label in self.labels if label is not None]
+        return PatientScores(
+            classes=self.classes,
+            patient_ids=tuple(self.patient_ids[i] for i in rows),
+            targets=np.array(targets, dtype=np.int64),
+            folds=np.zeros(len(rows), dtype=np.int64),
+            seeds=tuple(range(len(self.by_replicate))),
+            probabilities=self.by_replicate[:, rows],
+        )
+
+    @property
+    def assessment(self) -> Assessment | None:
+        """Every metric of the labelled patients with intervals; None without labels."""
+        return None if self.scores is None else assess(self.scores)
+
+    def write(self, folder: Path) -> Assessment | None:
+        """Write predictions.csv and, with labels, metrics.json; returns what the latter holds."""
+        folder.mkdir(parents=True, exist_ok=True)
+        write_csv(folder / PREDICTIONS_FILE, *self.rows())
+        assessment = self.assessment
+        if assessment is not None:
+            document = {**assessment.to_json(), "num_patients": assessment.num_patients}
+            write_json(folder / METRICS_FILE, document)
+        return assessment
+
+    def rows(self) -> tuple[list[str], list[list[str]]]:
+        """Return header and rows: id, label, predicted class, mean and s.d. of probabilities."""
+        header = ["patient_id", "label", "predicted"]
+        header += [f"{PROBABILITY_PREFIX}{name}" for name in self.classes]
+        header += [f"{SD_PREFIX}{name}" for name in self.classes]
+        means, sds = self.probabilities, self.by_replicate.std(axis=0)
+        rows = [
+            [
+                patient_id,
+                self.labels[i] or "",
+                self.predicted[i],
+                *(repr(float(x)) for x in (*means[i], *sds[i])),
+            ]
+            for i, patient_id in enumerate(self.patient_ids)
+        ]
+        return header, rows
+
+
+def predict_source(
+    run: Run,
+    source: str | Path | Cohort,
+    *,
+    weights: str | Path | None = None,
+    out_dir: str | Path | None = None,
+) -> CohortPrediction:
+    """Do what `predict_steps` does, and return its last record."""
+    for record in predict_steps(run, source, weights=weights, out_dir=out_dir):
+        last = record
+    assert isinstance(last, CohortPrediction)
+    return last
+
+
+def predict_steps(
+    run: Run,
+    source: str | Path | Cohort,
+    *,
+    weights: str | Path | None = None,
+    out_dir: str | Path | None = None,
+) -> Iterator[EmbedProgress | CohortPrediction]:
+    """Embed patients where need be, and predict them by every head of a run.
+
+    Args:
+        run: A finished run.
+        source: A store, a cohort, or a patient's folder. A run with one encoder per fold takes a
+            store whose name contains ``{fold}``.
+        weights: The encoder's weights, where they are not at the path of config.json.
+        out_dir: Keeps the features, predictions.csv and, with labels, metrics.json.
+
+    Yields:
+        Progress of the embedding, then the prediction.
+
+    Raises:
+        EvaluationError: The encoder is another than the run's, or a label is no class of the run.
+    """
+    documents: Sequence[Mapping[str, Any]] = run.document["stores"]
+    stores: list[Path] = []
+    with _folder(out_dir) as folder:
+        cohort = None if _is_store(source) else _cohort(source)
+        if cohort is not None:
+            _check_labels(run, list(cohort.labels.items()))
+        for fold, document in enumerate(documents):
+            if cohort is None:
+                stores.append(Path(str(source).replace("{fold}", str(fold))))
+                continue
+            encoder = load_run_encoder(run, document, weights=_of_fold(weights, fold))
+            name = "features.zarr" if len(documents) == 1 else f"features-fold{fold}.zarr"
+            for record in embed_patients(cohort, encoder, folder / name):
+                if isinstance(record, Embedded):
+                    stores.append(record.store_path)
+                else:
+                    yield record
+        ids = None if cohort is None else tuple(p.patient_id for p in cohort.patients)
+        prediction = _predict_stores(run, stores, ids)
+        if out_dir is not None:
+            prediction.write(folder)
+    yield prediction
+
+
+def heads_by_fold(run: Run) -> dict[int, list[Head]]:
+    """Return every head of a run, by fold."""
+    settings = run.document["fit"]
+    return {
+        fold: [run.head(fold, seed) for seed in range(settings["seeds"])]
+        for fold in range(settings["num_folds"])
+    }
+
+
+def apply_heads(heads: Sequence[Head], features: npt.NDArray[Any]) -> FloatArray:
+    """Predict one patient by several heads, [heads, C]."""
+    rows = []
+    with torch.no_grad():
+        for head in heads:
+            dtype = next(head.parameters()).dtype
+            cells = torch.from_numpy(np.ascontiguousarray(features)).to(dtype)
+            rows.append(head(cells).logits.double().softmax(dim=0).numpy())
+    return np.stack(rows)
+
+
+def _predict_stores(
+    run: Run, stores: Sequence[Path], ids: Sequence[str] | None
+) -> CohortPrediction:
+    documents = run.document["stores"]
+    heads = heads_by_fold(run)
+    by_fold: dict[int, FloatArray] = {}
+    labels: dict[str, str | None] = {}
+    for place, (path, document) in enumerate(zip(stores, documents, strict=True)):
+        with open_store(path) as store:
+            check_store(run, document, store.manifest, path)
+            bag_ids = tuple(store.bag_ids) if ids is None else tuple(ids)
+            labels = {bag_id: store.record(bag_id).label for bag_id in bag_ids}
+            _check_labels(run, [(p, label) for p, label in labels.items() if label is not None])
+            folds = sorted(heads) if len(documents) == 1 else [place]
+            rows = []
+            for bag_id in bag_ids:
+                features = store.read(bag_id).features
+                rows.append([apply_heads(heads[fold], features) for fold in folds])
+            for i, fold in enumerate(folds):
+                by_fold[fold] = np.stack([row[i] for row in rows], axis=1)
+    if not labels:
+        raise EvaluationError(f"expected patients in {stores[0]}, got none")
+    own = set(run.predictions().patient_ids)
+    return CohortPrediction(
+        classes=run.classes,
+        patient_ids=tuple(labels),
+        labels=tuple(labels.values()),
+        by_replicate=np.concatenate([by_fold[fold] for fold in sorted(by_fold)]),
+        known=tuple(p for p in labels if p in own),
+    )
+
+
+def _check_labels(run: Run, labels: Sequence[tuple[str, str]]) -> None:
+    unknown = sorted({label for _, label in labels} - set(run.classes))
+    if unknown:
+        raise EvaluationError(
+            f"labels that are no class of {run.path}: {name_some(unknown)}; its classes are "
+            f"{', '.join(run.classes)}; keep those with --classes, or merge labels with --merge"
+        )
+
+
+def _is_store(source: str | Path | Cohort) -> bool:
+    if isinstance(source, Cohort):
+        return False
+    try:
+        open_store(str(source).replace("{fold}", "0")).close()
+    except NotAStoreError:
+        return False
+    return True
+
+
+def _cohort(source: str | Path | Cohort) -> Cohort:
+    return source if isinstance(source, Cohort) else read_patients(Path(source))
+
+
+def _of_fold(weights: str | Path | None, fold: int) -> str | None:
+    return None if weights is None else str(weights).replace("{fold}", str(fold))
+
+
+@contextmanager
+def _folder(out_dir: str | Path | None) -> Iterator[Path]:
+    """Use the folder asked for, or one that is gone afterwards."""
+    if out_dir is not None:
+        folder = Path(out_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="aml-mil-") as temporary:
+        yield Path(temporary)

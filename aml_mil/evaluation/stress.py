@@ -1,0 +1,236 @@
+"""How a run's figures fall when stain, light and optics change, and disease does not.
+
+Shapes: n cells of one patient, S seeds, P patients, D features, C classes.
+
+The test patients' images are embedded again under each perturbation and predicted by the heads of
+the fold that tested them. A model that reads the stain falls when every patient's colour is brought
+to the cohort's; a model that reads form does not.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from aml_mil.cohort import Cohort, Patient
+from aml_mil.cohort.errors import name_some
+from aml_mil.evaluation.assessment import Assessment, assess
+from aml_mil.evaluation.bootstrap import MACRO, Interval, Intervals
+from aml_mil.evaluation.differences import paired_intervals
+from aml_mil.evaluation.errors import EvaluationError
+from aml_mil.evaluation.patients import PatientScores, patient_scores
+from aml_mil.evaluation.perturbations import (
+    PERTURBATIONS,
+    PatientContext,
+    Perturbation,
+    draw_direction,
+)
+from aml_mil.evaluation.reembedding import Reembedding, change_images
+from aml_mil.mil.run_dir import Run
+
+FloatArray = npt.NDArray[np.float64]
+
+UNCHANGED = "unchanged"
+# Any encoder moves a little when pixels do; with eight tests, some of it will look certain.
+MIN_FALL = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StressConfig:
+    """How to put a run under stress.
+
+    Attributes:
+        max_cells: Most cells of a patient, drawn by the seed; without it all.
+        device: auto, cpu, cuda or cuda:N.
+        seed: Of the draws of cells and directions, and of the bootstrap.
+
+    Raises:
+        ValueError: A value is out of range.
+    """
+
+    max_cells: int | None = None
+    device: str = "auto"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.max_cells is not None and self.max_cells < 1:
+            raise ValueError(f"max_cells: expected 1 or more, got {self.max_cells}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StressProgress:
+    """State after a patient."""
+
+    patients_done: int
+    patients_total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fall:
+    """What became of the figures under one perturbation.
+
+    Attributes:
+        perturbation: The change.
+        assessment: Every metric under it.
+        difference: Changed - unchanged, paired over patients, by metric, then by class and macro.
+    """
+
+    perturbation: Perturbation
+    assessment: Assessment
+    difference: Intervals
+
+    @property
+    def roc_auc(self) -> Interval:
+        """The change of the macro ROC-AUC."""
+        return self.difference["roc_auc"][MACRO]
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether the macro ROC-AUC falls by `MIN_FALL` or more, and its interval lies below 0."""
+        change = self.roc_auc
+        if change.estimate is None or change.high is None:
+            return False
+        return change.estimate <= -MIN_FALL and change.high < 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StressReport:
+    """What a stress test found.
+
+    Attributes:
+        unchanged: Every metric of the same cells, embedded again without a change.
+        falls: By perturbation, in the order of `PERTURBATIONS`.
+        num_patients: Patients.
+        num_cells: Cells embedded under each perturbation.
+    """
+
+    unchanged: Assessment
+    falls: Mapping[str, Fall]
+    num_patients: int
+    num_cells: int
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """Say plainly what the run relies on."""
+        colour = [f for f in self.falls.values() if f.is_clear and f.perturbation.is_colour]
+        form = [f for f in self.falls.values() if f.is_clear and not f.perturbation.is_colour]
+        if not colour and not form:
+            return (f"no perturbation lowers the macro ROC-AUC clearly, by {MIN_FALL} or more",)
+        said = []
+        if colour:
+            named = ", ".join(_say(fall) for fall in colour)
+            said.append(f"relies on colour: macro ROC-AUC falls under {named}")
+        if form:
+            named = ", ".join(_say(fall) for fall in form)
+            said.append(f"depends on sharpness, compression or size: it falls under {named}")
+        return tuple(said)
+
+
+def stress(
+    run: Run,
+    cohort: Cohort,
+    *,
+    weights: str | Path | None = None,
+    config: StressConfig | None = None,
+    perturbations: Sequence[str] | None = None,
+) -> Iterator[StressProgress | StressReport]:
+    """Embed a run's test patients again under perturbations, and evaluate them.
+
+    Args:
+        run: A finished run.
+        cohort: The images it was fitted on; patients that are no patients of the run are left out.
+        weights: The encoder's weights, where they are not at the path of config.json.
+        config: Settings.
+        perturbations: Names out of `PERTURBATIONS`; all if not given.
+
+    Yields:
+        Progress after each patient, then the report.
+
+    Raises:
+        EvaluationError: A patient of the run is not in the cohort, the encoder is another than the
+            run's, a perturbation is unknown, or a patient has no readable image.
+    """
+    config = config or StressConfig()
+    scores = patient_scores(run.predictions(), where=str(run.path))
+    chosen = _choose(perturbations)
+    patients = _patients_of(scores, cohort, run.path)
+    stressed = Reembedding(
+        run,
+        weights=weights,
+        device=config.device,
+        max_cells=config.max_cells,
+        seed=config.seed,
+    )
+    colours = stressed.measure(patients)
+    cohort_colour = colours.mean(axis=0)
+    shape = (len(scores.seeds), len(patients), len(scores.classes))
+    found = {name: np.empty(shape) for name in (UNCHANGED, *chosen)}
+    for row, patient in enumerate(patients):
+        images = stressed.images(patient)
+        for name in found:
+            changed = images
+            if name != UNCHANGED:
+                context = PatientContext(
+                    direction=draw_direction(patient.patient_id, name, seed=config.seed),
+                    colour=colours[row],
+                    cohort_colour=cohort_colour,
+                )
+                changed = change_images(images, PERTURBATIONS[name], context)
+            found[name][:, row] = stressed.predict(changed, fold=int(scores.folds[row]))
+        yield StressProgress(patients_done=row + 1, patients_total=len(patients))
+    by_name = {name: _with(scores, probabilities) for name, probabilities in found.items()}
+    yield StressReport(
+        unchanged=assess(by_name[UNCHANGED], seed=config.seed),
+        falls={
+            name: Fall(
+                perturbation=PERTURBATIONS[name],
+                assessment=assess(by_name[name], seed=config.seed),
+                difference=paired_intervals(by_name[name], by_name[UNCHANGED], seed=config.seed),
+            )
+            for name in chosen
+        },
+        num_patients=len(patients),
+        num_cells=stressed.num_cells,
+    )
+
+
+def _choose(names: Sequence[str] | None) -> tuple[str, ...]:
+    if unknown := set(names or ()) - set(PERTURBATIONS):
+        raise EvaluationError(
+            f"unknown perturbation {min(unknown)!r}; expected of {', '.join(PERTURBATIONS)}"
+        )
+    return tuple(name for name in PERTURBATIONS if names is None or name in names)
+
+
+def _patients_of(scores: PatientScores, cohort: Cohort, where: Path) -> list[Patient]:
+    by_id = {patient.patient_id: patient for patient in cohort.patients}
+    if missing := [p for p in scores.patient_ids if p not in by_id]:
+        raise EvaluationError(
+            f"patients of {where} that are not in {cohort.root}: "
+            f"{name_some(missing, total=len(scores.patient_ids))}; "
+            "give the cohort that the run's store was embedded from"
+        )
+    return [by_id[patient_id] for patient_id in scores.patient_ids]
+
+
+def _with(scores: PatientScores, probabilities: FloatArray) -> PatientScores:
+    return PatientScores(
+        classes=scores.classes,
+        patient_ids=scores.patient_ids,
+        targets=scores.targets,
+        folds=scores.folds,
+        seeds=scores.seeds,
+        probabilities=probabilities,
+    )
+
+
+def _say(fall: Fall) -> str:
+    change = fall.roc_auc
+    if change.estimate is None or change.low is None or change.high is None:
+        return fall.perturbation.name
+    return (
+        f"{fall.perturbation.name} by {-change.estimate:.2f} "
+        f"({-change.high:.2f} to {-change.low:.2f})"
+    )

@@ -1,0 +1,99 @@
+"""What a fit-mil run is told: every value of the recipe, with the source it comes from."""
+
+from dataclasses import dataclass, fields
+from typing import Literal
+
+Precision = Literal["fp64", "fp32", "bf16"]
+PRECISIONS: tuple[Precision, ...] = ("fp64", "fp32", "bf16")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FitConfig:
+    """Set the protocol, the head and its training.
+
+    P is Kazeminia, Joosten et al. (arXiv 2403.05379), H is Hehr et al. (PLOS Digital Health 2023)
+    and its public code. Where P is silent, H fills in.
+
+    Attributes:
+        num_folds: Stratified folds; test = k, validation = k + 1, training = the rest. Source: P.
+        fold_seed: Seed of the folds where none are given. Source: ours.
+        seeds: Heads trained per fold, from seeds 0, 1, … Source: P (three).
+        epochs: Longest training; an epoch draws as many bags as there are training patients, with
+            replacement, rare classes more often. Source: P.
+        patience: Epochs without a better validation loss after which a head stops; the weights of
+            its best epoch are kept. Source: P.
+        lr: Learning rate of the first epoch, annealed by a cosine per epoch. Source: P.
+        momentum: Nesterov momentum of SGD, 0 ≤ momentum < 1. Source: P (Nesterov), H (0.9).
+        accumulate: Bags whose gradients are summed into one step; the last bags of an epoch make a
+            shorter step. Source: P.
+        standardize: Bring each feature to mean 0 and s.d. 1 over a fold's training cells; steadier
+            and often better, but not the recipe's. Source: ours.
+        max_cells: Cells of a training bag, redrawn each time; every other use takes all. Source: P.
+        widths: Outputs of the four reducing convolutions. Source: group's public heads, last ours.
+        attention_hidden: Hidden units of the attention. Source: H.
+        classifier_hidden: Hidden units of each class's classifier. Source: H.
+        precision: Number format of the large matrix products; weights, sums, softmax and the
+            optimiser stay in fp32 under bf16. Source: ours.
+        device: Where the heads train, as torch names devices. Source: ours.
+
+    Raises:
+        ValueError: A value is outside its range.
+    """
+
+    num_folds: int = 5
+    fold_seed: int = 0
+    seeds: int = 3
+    epochs: int = 50
+    patience: int = 20
+    lr: float = 0.015
+    momentum: float = 0.9
+    accumulate: int = 10
+    standardize: bool = False
+    max_cells: int = 500
+    widths: tuple[int, ...] = (300, 200, 150, 100)
+    attention_hidden: int = 128
+    classifier_hidden: int = 64
+    precision: Precision = "fp32"
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "widths", tuple(self.widths))
+        if self.num_folds < 3:
+            raise ValueError(
+                f"num_folds: expected 3 or more (training, validation and test), "
+                f"got {self.num_folds}"
+            )
+        for name in _POSITIVE:
+            if (value := getattr(self, name)) < 1:
+                raise ValueError(f"{name}: expected 1 or more, got {value}")
+        if not self.widths or min(self.widths) < 1:
+            raise ValueError(f"widths: expected positive layer widths, got {self.widths}")
+        if self.precision not in PRECISIONS:
+            raise ValueError(
+                f"precision: expected one of {', '.join(PRECISIONS)}, got {self.precision!r}"
+            )
+        self._check_training()
+
+    def _check_training(self) -> None:
+        if not self.lr > 0:
+            raise ValueError(f"lr: expected a positive number, got {self.lr}")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum: expected 0 ≤ momentum < 1, got {self.momentum}")
+        if self.fold_seed < 0:
+            raise ValueError(f"fold_seed: expected 0 or more, got {self.fold_seed}")
+
+    def to_json(self) -> dict[str, object]:
+        """Return the settings as JSON values, in the order they are declared."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return values | {"widths": list(self.widths)}
+
+
+_POSITIVE = (
+    "seeds",
+    "epochs",
+    "patience",
+    "accumulate",
+    "max_cells",
+    "attention_hidden",
+    "classifier_hidden",
+)

@@ -1,0 +1,204 @@
+"""The folder of a run: what is written, whole files only, and when it counts as finished.
+
+A run is finished when ``metrics.json`` is there, which is written last.
+"""
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import safetensors.torch
+from torch import Tensor
+
+from aml_mil.evaluation import Predictions, read_predictions
+from aml_mil.mil.errors import RunError, RunExistsError
+from aml_mil.mil.head import Head, HeadShape
+
+CONFIG_FILE = "config.json"
+FOLDS_FILE = "folds.csv"
+HEADS_FILE = "heads.safetensors"
+HISTORY_FILE = "history.csv"
+PREDICTIONS_FILE = "predictions.csv"
+ATTENTION_FILE = "attention.npz"
+FEATURES_FILE = "training_features.npz"
+METRICS_FILE = "metrics.json"
+RUN_VERSION = 1
+
+_IDENTITY = ("version", "fit", "classes", "folds_sha256", "stores")
+_STORE_IDENTITY = ("fold", "identity_sha256", "bags_sha256")
+
+
+def prepare_run_dir(path: Path, document: Mapping[str, Any]) -> bool:
+    """Make the folder of a run, or recognise that it is there.
+
+    A run that was interrupted starts again.
+
+    Args:
+        path: The folder.
+        document: The run's config.json.
+
+    Returns:
+        Whether the folder holds this very run, finished.
+
+    Raises:
+        RunExistsError: The folder holds another run, or other files.
+    """
+    if (path / CONFIG_FILE).exists():
+        existing = _read_json(path / CONFIG_FILE)
+        differing = _differences(existing, document)
+        if differing:
+            raise RunExistsError(
+                f"{path} holds another run: {'; '.join(differing)}; name another folder"
+            )
+        if (path / METRICS_FILE).exists():
+            return True
+    elif path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise RunExistsError(f"expected an empty folder or a run at {path}, got other files")
+    path.mkdir(parents=True, exist_ok=True)
+    write_json(path / CONFIG_FILE, document)
+    return False
+
+
+def write_json(path: Path, document: Mapping[str, Any]) -> None:
+    """Write a JSON document, NaN refused."""
+    text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
+    _write(path, f"{text}\n".encode())
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a table."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    _write(path, text.getvalue().encode())
+
+
+def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Write arrays by name, without pickles."""
+    data = io.BytesIO()
+    np.savez(data, allow_pickle=False, **arrays)
+    _write(path, data.getvalue())
+
+
+def write_heads(path: Path, heads: Mapping[tuple[int, int], Mapping[str, Tensor]]) -> None:
+    """Write the heads by (fold, seed); tensors are named ``fold0.seed0.<parameter>``."""
+    tensors = {
+        f"{_prefix(fold, seed)}{name}": tensor.contiguous()
+        for (fold, seed), parameters in heads.items()
+        for name, tensor in parameters.items()
+    }
+    _write(path, safetensors.torch.save(tensors))
+
+
+class Run:
+    """A finished run.
+
+    Args:
+        path: Its folder.
+
+    Raises:
+        RunError: The folder holds no finished run.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        if not (self.path / CONFIG_FILE).exists():
+            raise RunError(f"expected the folder of a run at {path}, found no {CONFIG_FILE}")
+        if not (self.path / METRICS_FILE).exists():
+            raise RunError(f"the run at {path} was interrupted; fit it again")
+        self.document: dict[str, Any] = _read_json(self.path / CONFIG_FILE)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the probabilities."""
+        return tuple(self.document["classes"])
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """What metrics.json says."""
+        return _read_json(self.path / METRICS_FILE)
+
+    def predictions(self) -> Predictions:
+        """Return the predictions of every replicate."""
+        return read_predictions(self.path / PREDICTIONS_FILE)
+
+    def head(self, fold: int, seed: int) -> Head:
+        """Return one replicate's head, ready to be applied.
+
+        Raises:
+            RunError: The run has no such replicate.
+        """
+        settings = self.document["fit"]
+        head = Head(
+            HeadShape(
+                feature_shape=tuple(self.document["feature_shape"]),
+                num_classes=len(self.classes),
+                widths=tuple(settings["widths"]),
+                attention_hidden=settings["attention_hidden"],
+                classifier_hidden=settings["classifier_hidden"],
+            )
+        )
+        prefix = _prefix(fold, seed)
+        with safetensors.safe_open(self.path / HEADS_FILE, framework="pt") as file:
+            names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118
+            if not names:
+                raise RunError(f"expected a head of fold {fold}, seed {seed} in {self.path}")
+            state = {name.removeprefix(prefix): file.get_tensor(name) for name in names}
+        head.to(next(iter(state.values())).dtype).load_state_dict(state)
+        return head.eval()
+
+
+def open_run(path: str | Path) -> Run:
+    """Open the folder of a finished run.
+
+    Raises:
+        RunError: There is none.
+    """
+    return Run(path)
+
+
+def _prefix(fold: int, seed: int) -> str:
+    return f"fold{fold}.seed{seed}."
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        document: dict[str, Any] = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise RunError(f"{path} is damaged ({error}); fit again into another folder") from error
+    return document
+
+
+def _differences(existing: Mapping[str, Any], document: Mapping[str, Any]) -> list[str]:
+    """Name what makes two runs different, with both values."""
+    ours, theirs = _identity(document), _identity(existing)
+    return [
+        f"{name} is {theirs.get(name)}, not {value}"
+        for name, value in ours.items()
+        if theirs.get(name) != value
+    ]
+
+
+def _identity(document: Mapping[str, Any]) -> dict[str, Any]:
+    values = {name: document.get(name) for name in _IDENTITY}
+    settings = values.pop("fit") or {}
+    stores = values.pop("stores") or []
+    values["stores"] = [{name: store.get(name) for name in _STORE_IDENTITY} for store in stores]
+    return {**settings, **values}
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write a file under another name, sync it, and give it its name."""
+    part = path.with_name(f".{path.name}.part")
+    with part.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)

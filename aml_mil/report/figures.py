@@ -1,0 +1,204 @@
+"""Figures 2 to 5 of the paper, of any runs. Each function returns a figure; none shows it.
+
+Shapes: C classes.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from aml_mil.evaluation.attention import AttentionByType
+from aml_mil.evaluation.bootstrap import Interval
+from aml_mil.evaluation.cell_map import CellMap
+from aml_mil.evaluation.curves import Curve
+from aml_mil.report.drawing import GREY, KIND_COLOURS, PALETTE, panels, styled
+
+MAX_NAMED_TYPES = len(PALETTE)
+
+
+@styled()
+def confusion_figure(
+    matrices: Mapping[str, npt.NDArray[np.int64]], classes: Sequence[str]
+) -> Figure:
+    """Draw figure 2: a confusion matrix for each run.
+
+    Args:
+        matrices: Patients by true (rows) and predicted (columns) class, [C, C], by run.
+        classes: C names.
+    """
+    side = 1.6 + 0.62 * len(classes)
+    figure, axes = panels(len(matrices), width=side + 0.2, height=side)
+    for ax, (name, counts) in zip(axes, matrices.items(), strict=True):
+        _draw_confusion(ax, counts, classes)
+        ax.set_title(_wrap(name))
+    return figure
+
+
+@styled()
+def curve_figure(
+    curves: Mapping[str, Sequence[Curve]],
+    areas: Mapping[str, Mapping[str, Interval]],
+    *,
+    kind: str = "roc",
+) -> Figure:
+    """Draw figure 3: each class's mean curve with its 95% band, one panel a run.
+
+    Args:
+        curves: By run, of every class.
+        areas: By run, then by class: the area under the curve.
+        kind: ``roc`` or ``pr``.
+    """
+    figure, axes = panels(len(curves), width=4.0, height=4.0)
+    for ax, (name, of_run) in zip(axes, curves.items(), strict=True):
+        for c, curve in enumerate(of_run):
+            colour = PALETTE[c % len(PALETTE)]
+            step = {"roc": "default", "pr": "steps-pre"}[kind]
+            label = f"{curve.label} {_interval_text(areas[name][curve.label])}"
+            ax.plot(curve.x, curve.y, color=colour, drawstyle=step, lw=1.6, label=label)
+            ax.fill_between(curve.x, curve.low, curve.high, color=colour, alpha=0.12, lw=0)
+        if kind == "roc":
+            ax.plot([0, 1], [0, 1], color=GREY, lw=0.8, ls=(0, (4, 3)))
+            ax.set(xlabel="false positive rate", ylabel="true positive rate")
+        else:
+            ax.set(xlabel="recall", ylabel="precision")
+        ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+        ax.set_title(_wrap(name))
+        ax.legend(
+            loc="lower right" if kind == "roc" else "lower left",
+            fontsize=8,
+            title="area (95% interval)",
+            title_fontsize=8,
+        )
+    return figure
+
+
+@styled()
+def attention_figure(found: Mapping[str, AttentionByType]) -> Figure:
+    """Draw figure 4: mean attention by cell type, malignant against healthy, one panel a run."""
+    order = _common_order(found)
+    width = 2.6 + (2.2 if len(found) == 1 else 0.6)
+    figure, axes = panels(len(found), width=width, height=1.9 + 0.22 * len(order), max_columns=2)
+    for place, (ax, (name, by_type)) in enumerate(zip(axes, found.items(), strict=True)):
+        _draw_attention(ax, by_type, order)
+        if place % 2 == 1:
+            ax.set_yticklabels([])
+        gap = by_type.gap
+        text = "–" if gap.estimate is None else _interval_text(gap, sign="+")
+        ax.set_title(f"{_wrap(name)}\ngap {text}")
+    present = {t.kind or "other" for by_type in found.values() for t in by_type.types}
+    handles = [Patch(color=c, label=k) for k, c in KIND_COLOURS.items() if k in present]
+    figure.legend(
+        handles=handles,
+        loc="outside lower center",
+        ncols=len(handles),
+        title="gap: malignant − healthy, 95% interval over patients",
+        title_fontsize=8,
+    )
+    return figure
+
+
+@styled()
+def cell_map_figure(maps: Sequence[CellMap]) -> Figure:
+    """Draw figure 5: the annotated cells in the plane, coloured by type, one panel an encoder."""
+    figure, axes = panels(len(maps), width=4.4, height=4.4)
+    counts = Counter(t for cell_map in maps for t in cell_map.cell_types)
+    named = [t for t, _ in counts.most_common(MAX_NAMED_TYPES)]
+    colours = dict(zip(named, PALETTE, strict=False))
+    for ax, cell_map in zip(axes, maps, strict=True):
+        types = np.array(cell_map.cell_types)
+        rare = ~np.isin(types, named)
+        rest = cell_map.points[rare]
+        ax.scatter(rest[:, 0], rest[:, 1], s=5, color=GREY, marker=".", lw=0, alpha=0.6)
+        for name, colour in colours.items():
+            points = cell_map.points[types == name]
+            ax.scatter(points[:, 0], points[:, 1], s=7, color=colour, lw=0, alpha=0.6)
+        ax.set(xticks=[], yticks=[])
+        ax.spines[["left", "bottom"]].set_visible(False)
+        value = cell_map.silhouette
+        silhouette = "–" if value is None else f"{value:.2f}".replace("-", "−")
+        ax.set_title(
+            f"{_wrap(cell_map.name)}\nsilhouette {silhouette}, kNN {cell_map.knn_accuracy:.2f} "
+            f"(balanced {cell_map.knn_balanced_accuracy:.2f})"
+        )
+    handles = [
+        Line2D([], [], color=colour, marker="o", ls="", ms=5, label=name)
+        for name, colour in colours.items()
+    ]
+    if len(counts) > len(named):
+        rarer = f"{len(counts) - len(named)} rarer types"
+        handles.append(Line2D([], [], color=GREY, marker=".", ls="", ms=6, label=rarer))
+    columns = 2 if len(maps) == 1 else 4
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=8)
+    return figure
+
+
+def _draw_confusion(ax: Axes, counts: npt.NDArray[np.int64], classes: Sequence[str]) -> None:
+    shares = counts / counts.sum(axis=1, keepdims=True).clip(1)
+    ax.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for row, column in np.ndindex(*counts.shape):
+        share = shares[row, column]
+        ax.text(
+            column,
+            row,
+            f"{counts[row, column]}\n{share:.0%}",
+            ha="center",
+            va="center",
+            fontsize=8,
+            color="white" if share > 0.55 else "black",
+        )
+    ticks = range(len(classes))
+    ax.set_xticks(ticks, [_break(c) for c in classes], rotation=35, ha="right")
+    ax.set_yticks(ticks, [_break(c) for c in classes])
+    ax.set(xlabel="predicted", ylabel="true")
+    ax.spines[:].set_visible(False)
+    ax.tick_params(length=0)
+
+
+def _common_order(found: Mapping[str, AttentionByType]) -> list[str]:
+    """Order the cell types as the first run does, so that runs can be read across."""
+    names = [t.cell_type for by_type in found.values() for t in by_type.types]
+    return list(dict.fromkeys(names))
+
+
+def _draw_attention(ax: Axes, by_type: AttentionByType, order: Sequence[str]) -> None:
+    types = {t.cell_type: t for t in by_type.types}
+    ticks = range(len(order))[::-1]
+    for row, cell_type in zip(ticks, order, strict=True):
+        if cell_type not in types:
+            continue
+        interval = types[cell_type].attention
+        colour = KIND_COLOURS[types[cell_type].kind or "other"]
+        ax.barh(row, interval.estimate or 0.0, color=colour, height=0.72, alpha=0.85)
+        if interval.low is not None and interval.high is not None:
+            ax.plot([interval.low, interval.high], [row, row], color="black", lw=1)
+    counts = {t: f"{t} ({types[t].num_cells})" if t in types else t for t in order}
+    ax.set_yticks(ticks, [counts[t] for t in order])
+    ax.axvline(1, color="black", lw=0.8, ls=(0, (4, 3)))
+    ax.set_ylim(-0.6, len(order) - 0.4)
+    ax.set_xlabel("attention (1 = average cell)")
+
+
+def _interval_text(interval: Interval, *, sign: str = "") -> str:
+    if interval.estimate is None or interval.low is None or interval.high is None:
+        return "–"
+    estimate, low, high = (
+        f"{x:{sign}.2f}" for x in (interval.estimate, interval.low, interval.high)
+    )
+    if sign:
+        return f"{estimate} ({low} to {high})".replace("-", "−")
+    return f"{estimate} ({low}–{high})"
+
+
+def _wrap(name: str) -> str:
+    return name if len(name) <= 40 else f"…{name[-39:]}"
+
+
+def _break(name: str) -> str:
+    """Break a long class name at its first underscore."""
+    return name.replace("_", "_\n", 1) if len(name) > 12 else name

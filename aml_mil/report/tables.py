@@ -1,0 +1,211 @@
+"""Comparisons as tables for the terminal, Markdown, LaTeX and CSV."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from tabulate import tabulate
+
+from aml_mil.evaluation.assessment import Figure
+from aml_mil.evaluation.bootstrap import MACRO, Interval, Intervals
+from aml_mil.evaluation.comparison import Comparison, PairedDifferences, Row
+from aml_mil.evaluation.stress import UNCHANGED, StressReport
+
+Style = Literal["text", "markdown", "latex"]
+
+TABLE_1_METRICS = ("f1", "roc_auc", "pr_auc")
+PER_CLASS_METRICS = ("f1", "precision", "recall", "roc_auc", "pr_auc")
+CSV_HEADER = ("group", "name", "kind", "metric", "mean", "sd", "averaged", "low", "high", "best")
+METRIC_TITLES = {
+    "f1": "F1",
+    "roc_auc": "ROC-AUC",
+    "pr_auc": "PR-AUC",
+    "precision": "precision",
+    "recall": "recall",
+    "balanced_accuracy": "balanced accuracy",
+    "brier": "Brier score",
+    "calibration_error": "calibration error",
+}
+CAPTION = (
+    "mean ± s.d. over folds x seeds (95% interval over patients, seeds averaged); "
+    "bold: best, or not to be told apart from the best in a paired comparison"
+)
+
+_FORMATS: dict[Style, str] = {"text": "simple", "markdown": "pipe", "latex": "latex_raw"}
+_LATEX_SPECIAL = str.maketrans(
+    {c: rf"\{c}" for c in "&%$#_{}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    | {"±": r"$\pm$", "–": "--", "−": "$-$"}
+)
+
+
+def table_1(comparison: Comparison, *, style: Style) -> str:
+    """Lay out the macro figures of every run, floors below."""
+    rows = comparison.of_group(MACRO)
+    header = ["model", *(METRIC_TITLES[m] for m in TABLE_1_METRICS)]
+    return _table([_cells(row, TABLE_1_METRICS, style) for row in rows], header, style)
+
+
+def per_class_table(comparison: Comparison, *, style: Style) -> str:
+    """Lay out the figures of every class, floors below the runs."""
+    body = [
+        [_escape(row.group, style), *_cells(row, PER_CLASS_METRICS, style)]
+        for label in comparison.classes
+        for row in comparison.of_group(label)
+    ]
+    header = ["class", "model", *(METRIC_TITLES[m] for m in PER_CLASS_METRICS)]
+    return _table(body, header, style)
+
+
+def paired_table(paired: Sequence[PairedDifferences], *, style: Style) -> str:
+    """Lay out the macro differences of every pair of runs with their intervals."""
+    body = []
+    for pair in paired:
+        cells = [f"{pair.first} − {pair.second}"]
+        for metric in TABLE_1_METRICS:
+            cells.append(signed_interval(pair.intervals[metric][MACRO]))
+        body.append([_escape(cell, style) for cell in cells])
+    return _table(body, ["difference", *(METRIC_TITLES[m] for m in TABLE_1_METRICS)], style)
+
+
+def csv_rows(comparison: Comparison) -> list[tuple[object, ...]]:
+    """Return every figure in a row of its own, under `CSV_HEADER`; undefined figures are empty."""
+    return [
+        (
+            row.group,
+            row.name,
+            "floor" if row.is_floor else "model",
+            metric,
+            *(_plain(value) for value in figure.to_json().values()),
+            "yes" if metric in row.best else "",
+        )
+        for row in comparison.rows
+        for metric, figure in row.figures.items()
+    ]
+
+
+def format_figure_with_interval(figure: Figure | None) -> str:
+    """Write ``0.88 ± 0.04 (0.80–0.94)`` as far as it is defined."""
+    if figure is None or figure.mean is None:
+        return "–"
+    spread = "" if figure.sd is None else f" ± {figure.sd:.2f}"
+    if figure.low is None or figure.high is None:
+        return f"{figure.mean:.2f}{spread}"
+    return f"{figure.mean:.2f}{spread} ({figure.low:.2f}–{figure.high:.2f})"
+
+
+def _cells(row: Row, metrics: Sequence[str], style: Style) -> list[str]:
+    name = f"floor: {row.name}" if row.is_floor else row.name
+    cells = [_escape(name, style)]
+    for metric in metrics:
+        text = _escape(format_figure_with_interval(row.figures.get(metric)), style)
+        cells.append(_embolden(text, style) if metric in row.best else text)
+    return cells
+
+
+def _embolden(text: str, style: Style) -> str:
+    marks = {"text": ("*", "*"), "markdown": ("**", "**"), "latex": (r"\textbf{", "}")}
+    before, after = marks[style]
+    return f"{before}{text}{after}"
+
+
+def _escape(text: str, style: Style) -> str:
+    if style == "latex":
+        return text.translate(_LATEX_SPECIAL)
+    return text.replace("|", r"\|") if style == "markdown" else text
+
+
+def _plain(value: float | None) -> object:
+    return "" if value is None else repr(value)
+
+
+def _table(rows: Sequence[Sequence[str]], header: Sequence[str], style: Style) -> str:
+    titles = [_escape(title, style) for title in header]
+    return tabulate(rows, headers=titles, tablefmt=_FORMATS[style], disable_numparse=True)
+
+
+def comparison_json(comparison: Comparison) -> dict[str, object]:
+    """Return a comparison as one JSON document."""
+    return {
+        "classes": list(comparison.classes),
+        "runs": {name: found.to_json() for name, found in comparison.assessments.items()},
+        "floors": _floors_json(comparison),
+        "best": {
+            group: {row.name: sorted(row.best) for row in comparison.of_group(group) if row.best}
+            for group in (MACRO, *comparison.classes)
+        },
+        "paired": [
+            {
+                "first": pair.first,
+                "second": pair.second,
+                "difference": intervals_json(pair.intervals),
+            }
+            for pair in comparison.paired
+        ],
+        "floors_reached": [reached._asdict() for reached in comparison.floors_reached],
+        "sentences": list(comparison.floor_sentences),
+        "notes": list(comparison.notes),
+    }
+
+
+def _floors_json(comparison: Comparison) -> dict[str, dict[str, object]]:
+    floors: dict[str, dict[str, object]] = {}
+    for row in comparison.rows:
+        if row.is_floor:
+            figures = {metric: figure.to_json() for metric, figure in row.figures.items()}
+            floors.setdefault(row.name, {})[row.group] = figures
+    return floors
+
+
+def stress_rows(report: StressReport, metrics: Sequence[str]) -> list[list[str]]:
+    """Return the macro figures without a change, then under each, with the change's interval."""
+    figures = report.unchanged.macro
+    rows = [[UNCHANGED, "", *(_average_text(figures[metric]) for metric in metrics)]]
+    for name, fall in report.falls.items():
+        cells = [
+            f"{_average_text(fall.assessment.macro[metric])} "
+            f"({signed_interval(fall.difference[metric][MACRO])})"
+            for metric in metrics
+        ]
+        rows.append([name, fall.perturbation.amount, *cells])
+    return rows
+
+
+def stress_json(report: StressReport) -> dict[str, object]:
+    """Return a stress test as one JSON document."""
+    return {
+        "num_patients": report.num_patients,
+        "num_cells": report.num_cells,
+        UNCHANGED: report.unchanged.to_json(),
+        "perturbations": {
+            name: {
+                "amount": fall.perturbation.amount,
+                **fall.assessment.to_json(),
+                "difference": intervals_json(fall.difference),
+                "falls_clearly": fall.is_clear,
+            }
+            for name, fall in report.falls.items()
+        },
+        "sentences": list(report.sentences),
+    }
+
+
+def intervals_json(intervals: Intervals) -> dict[str, dict[str, dict[str, float | None]]]:
+    """Return intervals as JSON values."""
+    return {
+        metric: {
+            label: {"estimate": i.estimate, "low": i.low, "high": i.high}
+            for label, i in by_label.items()
+        }
+        for metric, by_label in intervals.items()
+    }
+
+
+def signed_interval(interval: Interval) -> str:
+    """Write ``-0.12, -0.20 to -0.05``."""
+    if interval.estimate is None or interval.low is None or interval.high is None:
+        return "–"
+    return f"{interval.estimate:+.2f}, {interval.low:+.2f} to {interval.high:+.2f}"
+
+
+def _average_text(figure: Figure) -> str:
+    return "–" if figure.averaged is None else f"{figure.averaged:.2f}"

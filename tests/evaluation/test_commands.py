@@ -1,0 +1,193 @@
+import csv
+import io
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from aml_mil.cohort import read_cohort
+from aml_mil.embedding import embed
+from aml_mil.encoders import load_encoder
+from aml_mil.evaluation import cell_map
+from cli.main import main
+from tests.evaluation.cohorts import EMBED, SIZE_PX, Fitted, draw_cohort
+
+
+class Outcome(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        return json.loads(self.out)
+
+
+RunCommand = Callable[..., Outcome]
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str]) -> RunCommand:
+    def run(*words: object) -> Outcome:
+        capsys.readouterr()
+        code = main([str(word) for word in words])
+        return Outcome(code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def second_run(tinted: Fitted, tmp_path: Path) -> Path:
+    """A run over the same folds that guesses."""
+    path = Path(shutil.copytree(tinted.run, tmp_path / "worse"))
+    with (path / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    rng = np.random.default_rng(0)
+    for row in rows:
+        value = float(rng.random())
+        row["prob_blue"], row["prob_red"] = repr(value), repr(1 - value)
+    with (path / "predictions.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def test_compare_prints_both_tables_the_pair_and_the_floors(
+    command: RunCommand, tinted: Fitted, second_run: Path
+) -> None:
+    done = command("compare", tinted.run, second_run)
+    assert done.code == 0
+    assert "run − worse" in done.out
+    assert "floor: colour" in done.out
+    assert "mean ± s.d. over folds x seeds" in done.out
+    assert "worse is not shown to beat the floor colour: roc_auc 1.00 above" in done.err
+    assert "--random-store" in done.err
+
+
+def test_compare_draws_all_figures_in_three_formats(
+    command: RunCommand, tinted: Fitted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cell_map, "_umap", lambda features, seed: features[:, :2].astype(float))
+    done = command("compare", tinted.run, "--figures", tmp_path / "figures")
+    assert done.code == 0
+    names = {path.name for path in (tmp_path / "figures").iterdir()}
+    stems = ("figure2_confusion", "figure3_roc", "figure3_pr", "figure4_attention", "figure5_cells")
+    assert names == {f"{stem}.{suffix}" for stem in stems for suffix in ("png", "svg", "pdf")}
+
+
+def test_compare_speaks_json_csv_markdown_and_latex(
+    command: RunCommand, tinted: Fitted, second_run: Path
+) -> None:
+    document = command("compare", tinted.run, second_run, "--json").json
+    auc = document["runs"]["run"]["macro"]["roc_auc"]
+    assert auc["low"] <= auc["averaged"] <= auc["high"]
+    assert document["floors"]["colour"]["macro"]["roc_auc"]["mean"] == 1.0
+    assert document["paired"][0]["difference"]["roc_auc"]["macro"]["low"] > 0
+    assert any(r["floor"] == "colour" for r in document["floors_reached"])
+    table = command("compare", tinted.run, second_run, "--csv").out
+    rows = list(csv.DictReader(io.StringIO(table)))
+    (found,) = (
+        r for r in rows if (r["name"], r["group"], r["metric"]) == ("run", "macro", "roc_auc")
+    )
+    assert float(found["mean"]) == auc["mean"]
+    assert found["best"] == "yes"
+    assert "| **" in command("compare", tinted.run, second_run, "--markdown").out
+    latex = command("compare", tinted.run, second_run, "--latex").out
+    assert r"\textbf{" in latex
+    assert r"$\pm$" in latex
+    assert r"mean\_pooling" in latex
+
+
+def test_compare_takes_a_random_encoder_as_a_floor(command: RunCommand, tinted: Fitted) -> None:
+    document = command("compare", tinted.run, "--random-store", tinted.store, "--json").json
+    floors = document["floors"]
+    # The run's own encoder is random: the floor is its mean pooling.
+    ours, theirs = (floors[n]["macro"]["roc_auc"] for n in ("random_encoder", "mean_pooling"))
+    assert ours["mean"] == pytest.approx(theirs["mean"])
+    assert ours["low"] is not None
+
+
+def test_runs_on_different_folds_are_one_clear_line(
+    command: RunCommand, tinted: Fitted, tmp_path: Path
+) -> None:
+    other = Path(shutil.copytree(tinted.run, tmp_path / "other"))
+    text = (other / "predictions.csv").read_text().splitlines()
+    swapped = {"0": "1", "1": "2", "2": "0"}
+    lines = [text[0]]
+    for line in text[1:]:
+        parts = line.split(",")
+        parts[2] = swapped[parts[2]]
+        lines.append(",".join(parts))
+    (other / "predictions.csv").write_text("\n".join(lines) + "\n")
+    done = command("compare", tinted.run, other)
+    assert done.code == 1
+    assert "run and other have different folds of P00" in done.err
+    assert len(done.err.splitlines()) == 1
+
+
+def test_a_run_without_test_predictions_is_one_clear_line(
+    command: RunCommand, tinted: Fitted, tmp_path: Path
+) -> None:
+    other = Path(shutil.copytree(tinted.run, tmp_path / "other"))
+    lines = (other / "predictions.csv").read_text().splitlines()
+    kept = [line for line in lines if ",test," not in line]
+    (other / "predictions.csv").write_text("\n".join(kept) + "\n")
+    done = command("compare", other)
+    assert done.code == 1
+    assert "holds no test predictions" in done.err
+    assert len(done.err.splitlines()) == 1
+
+
+def test_predict_writes_predictions_and_metrics_with_intervals(
+    command: RunCommand, tinted: Fitted, tmp_path: Path
+) -> None:
+    cohort = draw_cohort(tmp_path / "c", label_is="tint", num_patients=8, first_id=60, seed=3)
+    done = command("predict", tinted.run, cohort, "--out", tmp_path / "out", "--json")
+    assert done.code == 0
+    assert len(done.json["patients"]) == 8
+    assert done.json["metrics"]["macro"]["roc_auc"]["low"] is not None
+    assert (tmp_path / "out" / "metrics.json").exists()
+    text = command("predict", tinted.run, cohort, "--out", tmp_path / "out")
+    assert "8 labelled patients" in text.out
+
+
+def test_predict_refuses_an_encoder_of_another_hash_in_one_line(
+    command: RunCommand, tinted: Fitted, tmp_path: Path
+) -> None:
+    encoder = load_encoder("resnet18", weights="random:1", image_size_px=SIZE_PX)
+    for _ in embed(read_cohort(tinted.cohort), encoder, tmp_path / "x.zarr", EMBED):
+        pass
+    done = command("predict", tinted.run, tmp_path / "x.zarr")
+    assert done.code == 1
+    assert "is another encoder than that of" in done.err
+    assert len(done.err.splitlines()) == 1
+
+
+def test_predict_refuses_a_cohort_with_an_unknown_class_unless_it_is_merged(
+    command: RunCommand, tinted: Fitted, tmp_path: Path
+) -> None:
+    cohort = draw_cohort(tmp_path / "c", label_is="tint", num_patients=4, first_id=60)
+    (cohort / "data" / "red").rename(cohort / "data" / "crimson")
+    table = (cohort / "metadata.csv").read_text().replace(",red", ",crimson")
+    (cohort / "metadata.csv").write_text(table)
+    done = command("predict", tinted.run, cohort)
+    assert done.code == 1
+    assert "no class of" in done.err
+    assert "crimson (1)" in done.err
+    assert command("predict", tinted.run, cohort, "--merge", "crimson=red").code == 0
+
+
+def test_stress_prints_what_falls(command: RunCommand, tinted: Fitted) -> None:
+    done = command(
+        "stress", tinted.run, "--cohort", tinted.cohort, "--perturbations", "cohort_colour",
+        "--max-cells", 2,
+    )  # fmt: skip
+    assert done.code == 0
+    assert "cohort_colour" in done.out
+    assert "24 patients, 48 cells" in done.out
+    assert "relies on colour" in done.err

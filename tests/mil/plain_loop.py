@@ -1,0 +1,86 @@
+"""The field's training loop, one bag at a time: the reference the engine is held against."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn.functional import cross_entropy
+
+from aml_mil.mil.config import FitConfig
+from aml_mil.mil.engine import Replicate, ResidentBags
+from aml_mil.mil.head import Head, HeadShape, initial_head
+from aml_mil.mil.sampling import draw_epoch, weight_seed
+
+
+@dataclass
+class PlainResult:
+    best_epoch: int
+    last_epoch: int
+    train_losses: list[float]
+    val_losses: list[float]
+    head: Head
+
+
+def train_plainly(
+    replicate: Replicate, bags: ResidentBags, *, shape: HeadShape, config: FitConfig
+) -> PlainResult:
+    head = initial_head(shape, seed=weight_seed(seed=replicate.seed, fold=replicate.fold))
+    head = head.to(bags.table.dtype)
+    optimiser = torch.optim.SGD(
+        head.parameters(), lr=config.lr, momentum=config.momentum, nesterov=True
+    )
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=config.epochs)
+    result = PlainResult(-1, -1, [], [], head)
+    best_loss, best_state = float("inf"), {}
+    for epoch in range(config.epochs):
+        result.train_losses.append(_train_epoch(head, optimiser, replicate, bags, epoch, config))
+        schedule.step()
+        val_loss = _validate(head, replicate, bags)
+        result.val_losses.append(val_loss)
+        result.last_epoch = epoch
+        if val_loss < best_loss:
+            best_loss, result.best_epoch = val_loss, epoch
+            best_state = {name: value.clone() for name, value in head.state_dict().items()}
+        if epoch - result.best_epoch >= config.patience:
+            break
+    head.load_state_dict(best_state)
+    return result
+
+
+def _train_epoch(head, optimiser, replicate, bags, epoch, config):
+    draw = draw_epoch(
+        train=replicate.train,
+        targets=bags.targets,
+        bag_sizes=bags.sizes,
+        num_views=bags.num_views,
+        max_cells=config.max_cells,
+        seed=replicate.seed,
+        fold=replicate.fold,
+        epoch=epoch,
+    )
+    rows = bags.drawn(draw, store=replicate.store)
+    head.train()
+    losses = []
+    start = 0
+    optimiser.zero_grad()
+    for i, (size, target) in enumerate(zip(rows.sizes, rows.targets, strict=True)):
+        cells = bags.table[torch.from_numpy(rows.rows[start : start + size])]
+        start += size
+        loss = cross_entropy(head(cells).logits, torch.tensor(target))
+        loss.backward()
+        losses.append(loss.item())
+        if (i + 1) % config.accumulate == 0 or i + 1 == len(rows.sizes):
+            optimiser.step()
+            optimiser.zero_grad()
+    return float(np.mean(losses))
+
+
+def _validate(head, replicate, bags):
+    head.eval()
+    losses = []
+    with torch.no_grad():
+        for bag in replicate.validation:
+            rows = bags.whole(np.array([bag]), store=replicate.store)
+            output = head(bags.table[torch.from_numpy(rows.rows)])
+            losses.append(cross_entropy(output.logits, torch.tensor(rows.targets[0])).item())
+    return float(np.mean(losses))

@@ -1,0 +1,51 @@
+import json
+
+import pytest
+
+from aml_mil.mil.config import FitConfig
+
+
+def test_defaults_are_the_recipes():
+    assert FitConfig().to_json() == {
+        "num_folds": 5,
+        "fold_seed": 0,
+        "seeds": 3,
+        "epochs": 50,
+        "patience": 20,
+        "lr": 0.015,
+        "momentum": 0.9,
+        "accumulate": 10,
+        "standardize": False,
+        "max_cells": 500,
+        "widths": [300, 200, 150, 100],
+        "attention_hidden": 128,
+        "classifier_hidden": 64,
+        "precision": "fp32",
+        "device": "cpu",
+    }
+
+
+def test_a_saved_config_can_be_given_back():
+    config = FitConfig(lr=0.1, widths=(7, 5), precision="bf16")
+    assert FitConfig(**json.loads(json.dumps(config.to_json()))) == config
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"num_folds": 2}, "num_folds: expected 3 or more"),
+        ({"seeds": 0}, "seeds: expected 1 or more, got 0"),
+        ({"epochs": 0}, "epochs: expected 1 or more"),
+        ({"accumulate": 0}, "accumulate: expected 1 or more"),
+        ({"max_cells": 0}, "max_cells: expected 1 or more"),
+        ({"widths": ()}, "widths: expected positive layer widths"),
+        ({"lr": 0}, "lr: expected a positive number"),
+        ({"lr": float("nan")}, "lr: expected a positive number"),
+        ({"momentum": 1.0}, "momentum: expected"),
+        ({"fold_seed": -1}, "fold_seed: expected 0 or more"),
+        ({"precision": "fp8"}, "precision: expected one of fp64, fp32, bf16, got 'fp8'"),
+    ],
+)
+def test_a_value_outside_its_range_is_refused(values, message):
+    with pytest.raises(ValueError, match=message):
+        FitConfig(**values)
