@@ -1,6 +1,8 @@
 """Feature stores: bags of instances on disk, complete or absent, and verified when read."""
 
 from stores.base import FeatureStore
+from stores.copying import CopyRecord, copy_store, merge_stores
+from stores.diff import BagDiff, diff_manifests, diff_stores
 from stores.documents import JSON
 from stores.errors import (
     BagDamagedError,
@@ -10,12 +12,14 @@ from stores.errors import (
     NotAStoreError,
     StoreDamagedError,
     StoreError,
+    StoreExistsError,
     StoreMismatchError,
     StoreVersionError,
 )
 from stores.info import store_info
 from stores.open import create_store, open_or_create_store, open_store
 from stores.packed import PackedBags, pack_bags
+from stores.repair import RepairRecord, repair_store
 from stores.schema import (
     SCHEMA_VERSION,
     ArraySpec,
@@ -32,24 +36,33 @@ __all__ = [
     "ArraySpec",
     "Bag",
     "BagDamagedError",
+    "BagDiff",
     "BagExistsError",
     "BagNotFoundError",
     "BagRecord",
+    "CopyRecord",
     "FeatureStore",
     "InvalidBagError",
     "Manifest",
     "NotAStoreError",
     "PackedBags",
     "QuarantinedFile",
+    "RepairRecord",
     "StoreDamagedError",
     "StoreError",
+    "StoreExistsError",
     "StoreMismatchError",
     "StoreVersionError",
     "VerifyRecord",
+    "copy_store",
     "create_store",
+    "diff_manifests",
+    "diff_stores",
+    "merge_stores",
     "open_or_create_store",
     "open_store",
     "pack_bags",
+    "repair_store",
     "store_info",
     "verify_store",
 ]

@@ -20,6 +20,7 @@ from stores.commit_record import (
     encode_record,
 )
 from stores.documents import MAX_DOCUMENT_BYTES, DocumentError
+from stores.errors import InvalidBagError
 from stores.schema import Bag, Manifest
 
 MAX_OVERHEAD_BYTES = 2**20
@@ -51,7 +52,11 @@ class BagImage:
 def commit_contents(
     bag: Bag, arrays: Mapping[str, ArrayValue], image: BagImage, manifest: Manifest
 ) -> dict[str, bytes]:
-    """Complete the files of a bag by the ``bag.json`` that describes them."""
+    """Complete the files of a bag by the ``bag.json`` that describes them.
+
+    Raises:
+        InvalidBagError: ``bag.json`` would be longer than any reader takes.
+    """
     entries = {}
     for name, value in arrays.items():
         place = image.places[name]
@@ -69,7 +74,10 @@ def commit_contents(
     }
     identity = manifest.identity_sha256
     record = describe(bag, arrays=entries, files=hashes, identity_sha256=identity)
-    return {**image.files, BAG_FILE: encode_record(record)}
+    try:
+        return {**image.files, BAG_FILE: encode_record(record)}
+    except ValueError as error:
+        raise InvalidBagError(bag.bag_id, f"{BAG_FILE}: {error}") from error
 
 
 def commit_folder(

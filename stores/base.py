@@ -8,7 +8,6 @@ into ``bags/``; readers look at ``bags/`` only, so a bag is there completely or 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -60,12 +59,7 @@ class FeatureStore(ABC):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:  # noqa: B027 - a store with something to release overrides it
@@ -91,7 +85,7 @@ class FeatureStore(ABC):
         if not isinstance(bag_id, str):
             return False
         try:
-            self._folder_of(bag_id)
+            self.bag_path(bag_id)
         except BagNotFoundError:
             return False
         return True
@@ -136,7 +130,7 @@ class FeatureStore(ABC):
             record, seen = self._load(bag_id)
             try:
                 with files.noting(f"while reading bag {bag_id!r} of {self.path}"):
-                    return record, read_files(self._folder_of(bag_id), record)
+                    return record, read_files(self.bag_path(bag_id), record)
             except DocumentError as damage:
                 error = damage
             if self._load(bag_id)[1] == seen:
@@ -193,7 +187,7 @@ class FeatureStore(ABC):
             BagNotFoundError: no such bag.
         """
         with files.noting(f"while deleting bag {bag_id!r} of {self.path}"):
-            take_away(self._folder_of(bag_id), staging=self._staging_path)
+            take_away(self.bag_path(bag_id), staging=self._staging_path)
 
     def log(self, event: Mapping[str, JSON]) -> None:
         """Append an event with time and host to the store's log, which no reader depends on."""
@@ -225,9 +219,14 @@ class FeatureStore(ABC):
 
     @abstractmethod
     def library_arrays(
-        self, folder_name: str, contents: Mapping[str, NDArray[np.uint8]]
+        self, record: CommitRecord, contents: Mapping[str, NDArray[np.uint8]]
     ) -> dict[str, ArrayValue]:
-        """Read the arrays of verified files by the library of the format."""
+        """Read the arrays of verified files by the library of the format.
+
+        Raises:
+            ValueError: they are not laid out as ``build_image`` does; by then nothing was read,
+                so that a crafted file can neither ask for memory nor open other files.
+        """
 
     @property
     def _bags_path(self) -> Path:
@@ -252,7 +251,8 @@ class FeatureStore(ABC):
             self._long_ids[name] = record.bag.bag_id
         return self._long_ids[name] if bag_id is None else bag_id
 
-    def _folder_of(self, bag_id: str) -> Path:
+    def bag_path(self, bag_id: str) -> Path:
+        """Return the folder of a committed bag; BagNotFoundError where there is none."""
         try:
             folder = self._bags_path / encode_bag_id(bag_id)
         except ValueError as error:
@@ -266,7 +266,7 @@ class FeatureStore(ABC):
     def _load(self, bag_id: str) -> tuple[CommitRecord, bytes]:
         error: DocumentError | None = None
         for _ in range(MAX_READ_ATTEMPTS):
-            folder = self._folder_of(bag_id)
+            folder = self.bag_path(bag_id)
             inode = folder.stat().st_ino
             try:
                 with files.noting(f"while reading {BAG_FILE} of bag {bag_id!r} of {self.path}"):
@@ -275,7 +275,7 @@ class FeatureStore(ABC):
                 return record, data
             except DocumentError as damage:
                 error = damage
-            if self._folder_of(bag_id).stat().st_ino == inode:
+            if self.bag_path(bag_id).stat().st_ino == inode:
                 break  # otherwise it was replaced meanwhile
         raise BagDamagedError(bag_id, self.path, str(error)) from error
 

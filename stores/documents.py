@@ -63,9 +63,16 @@ def canonical_json(fields: Mapping[str, JSON]) -> bytes:
 
 
 def encode_document(fields: Mapping[str, JSON]) -> bytes:
-    """Spell fields with their checksum, ready to be written."""
+    """Spell fields with their checksum, ready to be written.
+
+    Raises:
+        ValueError: the document is longer than any reader would take.
+    """
     checksum = hashlib.sha256(canonical_json(fields)).hexdigest()
-    return canonical_json({**fields, CHECKSUM_KEY: checksum})
+    data = canonical_json({**fields, CHECKSUM_KEY: checksum})
+    if len(data) > MAX_DOCUMENT_BYTES:
+        raise ValueError(f"it takes {len(data)} bytes as JSON, at most {MAX_DOCUMENT_BYTES}")
+    return data
 
 
 def decode_document(data: bytes) -> "Fields":

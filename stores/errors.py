@@ -11,6 +11,10 @@ class NotAStoreError(StoreError):
     """The path holds no feature store."""
 
 
+class StoreExistsError(StoreError):
+    """Something has the name that a new store was to get."""
+
+
 class StoreVersionError(StoreError):
     """The store was written by a newer release."""
 

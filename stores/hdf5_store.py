@@ -9,10 +9,11 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from stores.arrays import ArrayValue
+from stores.arrays import ArrayEntry, ArrayValue
 from stores.bag_folder import ArrayPlace, BagImage
 from stores.base import FeatureStore
-from stores.schema import ArraySpec
+from stores.commit_record import CommitRecord
+from stores.schema import TEXT_ARRAYS, ArraySpec
 
 LIBRARY_VERSION = "v110"  # checksummed headers, and readable by every HDF5 since 1.10
 ALIGNED_FROM_BYTES = 512
@@ -68,17 +69,43 @@ class Hdf5Store(FeatureStore):
         return tuple(text.rstrip(b"\0").decode() for text in padded)
 
     def library_arrays(
-        self, folder_name: str, contents: Mapping[str, NDArray[np.uint8]]
+        self, record: CommitRecord, contents: Mapping[str, NDArray[np.uint8]]
     ) -> dict[str, ArrayValue]:
         """Read all arrays by h5py."""
         arrays: dict[str, ArrayValue] = {}
-        with h5py.File(io.BytesIO(contents[f"{folder_name}.h5"].data), "r") as file:
-            for name, dataset in file.items():
-                if dataset.dtype.kind in "fiu":
-                    arrays[name] = dataset[...]
-                else:
-                    arrays[name] = tuple(text.decode() for text in dataset[...])
+        [data] = contents.values()
+        with h5py.File(io.BytesIO(data.data), "r") as file:
+            if set(file) != record.arrays.keys():
+                raise ValueError(f"its members are {sorted(file)[:5]}")
+            for name, entry in record.arrays.items():
+                values = _plain_dataset(file, name, entry)[...]
+                is_text = name in TEXT_ARRAYS
+                arrays[name] = tuple(text.decode() for text in values) if is_text else values
         return arrays
+
+
+def _plain_dataset(file: h5py.File, name: str, entry: ArrayEntry) -> h5py.Dataset:
+    """Open a dataset that lies in this file as ``build_image`` writes it, no larger than recorded.
+
+    Links elsewhere are not followed; filters, virtual and external datasets are refused.
+    """
+    link = file.get(name, getlink=True)
+    if not isinstance(link, h5py.HardLink):
+        raise ValueError(f"{name} is a {type(link).__name__}, expected a dataset")
+    dataset = file[name]
+    if not isinstance(dataset, h5py.Dataset):
+        raise ValueError(f"{name} is a {type(dataset).__name__}, expected a dataset")
+    plist = dataset.id.get_create_plist()
+    filters = [plist.get_filter(i)[0] for i in range(plist.get_nfilters())]
+    is_plain = (
+        dataset.shape == dataset.chunks == entry.spec.shape
+        and dataset.nbytes == entry.nbytes
+        and dataset.dtype.kind == ("S" if name in TEXT_ARRAYS else "f")
+        and filters == [h5py.h5z.FILTER_FLETCHER32]
+    )
+    if not is_plain:
+        raise ValueError(f"{name} is laid out in another way than this package writes")
+    return dataset
 
 
 def _fixed_texts(texts: tuple[str, ...]) -> NDArray[np.bytes_]:

@@ -119,25 +119,43 @@ def publish_manifest(path: Path, staged: Path, data: bytes) -> bool:
     return True
 
 
-def check_same_identity(path: Path, stored: Manifest, wanted: Manifest) -> None:
+def check_same_identity(
+    path: Path, stored: Manifest, wanted: Manifest, *, other_path: Path | None = None
+) -> None:
     """Refuse to mix features made in different ways.
+
+    Args:
+        path: Of the store.
+        stored: Its manifest.
+        wanted: The other manifest.
+        other_path: Of the store the other manifest is of; None = of none, it was asked for.
 
     Raises:
         StoreMismatchError: shows both values of every field that differs.
     """
-    lines = []
-    for name in stored.difference(wanted):
-        old, new = getattr(stored, name), getattr(wanted, name)
-        if isinstance(old, Mapping):
-            lines += [
-                f"{name}.{key}: store {old.get(key)!r}, asked for {new.get(key)!r}"
-                for key in sorted(old.keys() | new.keys())
-                if old.get(key) != new.get(key) or (key in old) != (key in new)
-            ]
-        else:
-            lines.append(f"{name}: store {old!r}, asked for {new!r}")
+    here, there = ("store", "asked for") if other_path is None else (path.name, other_path.name)
+    lines = [
+        f"{name}: {here} {old!r}, {there} {new!r}"
+        for name, (old, new) in identity_differences(stored, wanted).items()
+    ]
     if lines:
+        advice = "use the store's settings or another store"
         raise StoreMismatchError(
-            f"{path} holds features made in another way: {'; '.join(lines)}; "
-            "use the store's settings or another store"
+            f"{path} holds features made in another way"
+            f"{'' if other_path is None else f' than {other_path}'}: {'; '.join(lines)}; "
+            f"{advice if other_path is None else 'such features do not belong together'}"
         )
+
+
+def identity_differences(first: Manifest, second: Manifest) -> dict[str, tuple[object, object]]:
+    """Return both values of every identity field, or entry of one, that differs."""
+    differences: dict[str, tuple[object, object]] = {}
+    for name in first.difference(second):
+        old, new = getattr(first, name), getattr(second, name)
+        if not isinstance(old, Mapping):
+            differences[name] = old, new
+            continue
+        for key in sorted(old.keys() | new.keys()):
+            if old.get(key) != new.get(key) or (key in old) != (key in new):
+                differences[f"{name}.{key}"] = old.get(key), new.get(key)
+    return differences

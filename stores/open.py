@@ -81,19 +81,26 @@ def open_or_create_store(path: Path | str, manifest: Manifest) -> FeatureStore:
 def _create(path: Path, manifest: Manifest, kind: type[FeatureStore]) -> None:
     if path.exists() and not path.is_dir():
         raise NotAStoreError(f"{path} is a file, not a feature store; choose another name")
+    data = encode_manifest(manifest, kind.format)
     files.make_dir(path)
     _check_room(path)
+    write_frame(path, kind)  # the manifest must not survive what it stands for
+    staged = path / STAGING_DIR / files.stage_name()
+    publish_manifest(path, staged, data)
+    files.sync_dir(path.parent)
+
+
+def write_frame(path: Path, kind: type[FeatureStore]) -> None:
+    """Write and sync the folders and group documents around the bags, in place of damaged ones."""
     for folder in (path / BAGS_DIR, path / STAGING_DIR):
         files.make_dir(folder)
-    staged = path / STAGING_DIR / files.stage_name()
     if kind is ZarrStore:
+        staged = path / STAGING_DIR / files.stage_name()
         for document in group_documents(path):
             files.durable_write(staged, group_document())
             files.move_file(staged, document)
-    for folder in (path / BAGS_DIR, path):  # the manifest must not survive what it stands for
+    for folder in (path / BAGS_DIR, path):
         files.sync_dir(folder)
-    publish_manifest(path, staged, encode_manifest(manifest, kind.format))
-    files.sync_dir(path.parent)
 
 
 def _check_room(path: Path) -> None:

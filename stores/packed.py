@@ -10,9 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stores import files
+from stores.arrays import num_bytes
 from stores.base import FeatureStore
 from stores.errors import BagDamagedError
-from stores.schema import COLOUR, COLOUR_CHANNELS
+from stores.schema import COLOUR, COLOUR_CHANNELS, FEATURES, VIEWS, BagRecord
+
+NUMBERS = (FEATURES, VIEWS, COLOUR)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -70,6 +74,7 @@ def pack_bags(store: FeatureStore, bag_ids: Sequence[str] | None = None) -> Pack
     np.cumsum([record.num_instances for record in records], out=offsets[1:])
     manifest = store.manifest
     shape = (manifest.num_views, int(offsets[-1]), *manifest.feature_shape)
+    _check_claims(store, records)
     features = np.empty(shape, dtype=manifest.dtype)
     colour: NDArray[np.float32] | None = None
     if all(COLOUR in record.arrays for record in records):
@@ -91,3 +96,13 @@ def pack_bags(store: FeatureStore, bag_ids: Sequence[str] | None = None) -> Pack
         features=features,
         colour=colour,
     )
+
+
+def _check_claims(store: FeatureStore, records: Sequence[BagRecord]) -> None:
+    """Refuse to allocate for a bag more than lies on the disk."""
+    for record in records:
+        claimed = sum(num_bytes(record.arrays[name]) for name in NUMBERS if name in record.arrays)
+        found = files.tree_bytes(store.bag_path(record.bag_id))
+        if claimed > found:
+            reason = f"it claims {claimed} bytes of numbers, its files have {found}"
+            raise BagDamagedError(record.bag_id, store.path, reason)

@@ -1,6 +1,9 @@
-"""Check a whole store, bag by bag, and go on after a damaged one."""
+"""Check a whole store, several bags at once, and go on after a damaged one."""
 
-from collections.abc import Iterator
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from stores.arrays import array_sha256, crc32c, spec_of
@@ -10,6 +13,7 @@ from stores.errors import BagDamagedError, BagNotFoundError
 from stores.names import encode_bag_id
 
 LIBRARY_ERRORS = (OSError, ValueError, TypeError, KeyError, RuntimeError)
+MAX_THREADS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,25 +27,62 @@ class VerifyRecord:
     error: str | None
 
 
-def verify_store(store: FeatureStore) -> Iterator[VerifyRecord]:
+def verify_store(store: FeatureStore, *, num_threads: int | None = None) -> Iterator[VerifyRecord]:
     """Read every bag twice, directly and by the library of the format, and compare all hashes.
+
+    Args:
+        store: What to check.
+        num_threads: Bags that are checked, and held in memory, at once; None = one per processor,
+            at most 8.
 
     Yields:
         One record per bag, in the order of the ids; before them one with an empty id if the files
         around the bags, which only other readers need, are damaged.
+
+    Raises:
+        ValueError: ``num_threads`` is not positive.
+        StoreVersionError: a newer release wrote a bag.
     """
+    if num_threads is None:
+        num_threads = min(MAX_THREADS, os.cpu_count() or 1)
+    if num_threads < 1:
+        raise ValueError(f"num_threads must be at least 1, got {num_threads}")
     frame_error = store.frame_error()
     if frame_error is not None:
         yield VerifyRecord(bag_id="", error=frame_error)
-    for bag_id in store.bag_ids:
+    bag_ids = store.bag_ids
+    one_by_one = (_verify(store, bag_id) for bag_id in bag_ids)
+    records = one_by_one if num_threads == 1 else _verify_ahead(store, bag_ids, num_threads)
+    yield from (record for record in records if record is not None)
+
+
+def _verify_ahead(
+    store: FeatureStore, bag_ids: Sequence[str], num_threads: int
+) -> Iterator[VerifyRecord | None]:
+    """Check in threads, never further ahead of the caller than there are threads."""
+    under_way: deque[Future[VerifyRecord | None]] = deque()
+    with ThreadPoolExecutor(num_threads, thread_name_prefix="verify") as pool:
         try:
-            verify_bag(store, bag_id)
-        except BagNotFoundError:
-            continue  # deleted since it was listed
-        except BagDamagedError as error:
-            yield VerifyRecord(bag_id=bag_id, error=error.reason)
-        else:
-            yield VerifyRecord(bag_id=bag_id, error=None)
+            for bag_id in bag_ids:
+                under_way.append(pool.submit(_verify, store, bag_id))
+                if len(under_way) > num_threads:
+                    yield under_way.popleft().result()
+            while under_way:
+                yield under_way.popleft().result()
+        finally:
+            for future in under_way:
+                future.cancel()
+
+
+def _verify(store: FeatureStore, bag_id: str) -> VerifyRecord | None:
+    """Check one bag; None if it was deleted since it was listed."""
+    try:
+        verify_bag(store, bag_id)
+    except BagNotFoundError:
+        return None
+    except BagDamagedError as error:
+        return VerifyRecord(bag_id=bag_id, error=error.reason)
+    return VerifyRecord(bag_id=bag_id, error=None)
 
 
 def verify_bag(store: FeatureStore, bag_id: str) -> None:
@@ -59,7 +100,7 @@ def verify_bag(store: FeatureStore, bag_id: str) -> None:
         if array_sha256(arrays[name]) != entry.sha256 or crc32c(data) != entry.crc32c:
             raise BagDamagedError(bag_id, store.path, f"{name} does not hash as recorded")
     try:
-        library = store.library_arrays(folder_name, contents)
+        library = store.library_arrays(record, contents)
         found = {name: (spec_of(value), array_sha256(value)) for name, value in library.items()}
     except LIBRARY_ERRORS as error:
         reason = f"the {store.format} library cannot read it ({error})"

@@ -1,5 +1,6 @@
 """Bags as Zarr version 3 groups: ``bags/<id>/features`` and so on, one chunk per array."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
@@ -12,10 +13,12 @@ from zarr.buffer import cpu
 from zarr.codecs import Crc32cCodec
 from zarr.storage import MemoryStore
 
-from stores.arrays import ArrayValue, decode_texts, spec_of
+from stores.arrays import ArrayEntry, ArrayValue, decode_texts, spec_of
 from stores.bag_folder import ArrayPlace, BagImage
 from stores.base import BAGS_DIR, FeatureStore
-from stores.schema import ArraySpec
+from stores.commit_record import CommitRecord
+from stores.documents import Fields
+from stores.schema import TEXT_ARRAYS, ArraySpec
 
 METADATA_FILE = "zarr.json"
 CRC_BYTES = 4
@@ -78,9 +81,11 @@ class ZarrStore(FeatureStore):
         return None
 
     def library_arrays(
-        self, folder_name: str, contents: Mapping[str, NDArray[np.uint8]]
+        self, record: CommitRecord, contents: Mapping[str, NDArray[np.uint8]]
     ) -> dict[str, ArrayValue]:
         """Read all arrays by zarr."""
+        for name, entry in record.arrays.items():
+            _check_plain(name, entry, contents[f"{name}/{METADATA_FILE}"])
         buffers: dict[str, Buffer] = {
             path: cpu.Buffer.from_array_like(data) for path, data in contents.items()
         }
@@ -91,6 +96,21 @@ class ZarrStore(FeatureStore):
             is_text = values.dtype.kind not in "fiu"
             arrays[name] = tuple(str(text) for text in values) if is_text else values
         return arrays
+
+
+def _check_plain(name: str, entry: ArrayEntry, data: NDArray[np.uint8]) -> None:
+    """Refuse metadata that would make zarr do more than take one chunk as large as recorded."""
+    fields = Fields(json.loads(data.tobytes()))
+    chunks = Fields(Fields(fields.mapping("chunk_grid")).mapping("configuration"))
+    codecs = [codec.text("name") for codec in fields.objects("codecs")]
+    is_plain = (
+        fields.counts("shape") == chunks.counts("chunk_shape") == entry.spec.shape
+        and fields.text("data_type") == ("string" if name in TEXT_ARRAYS else entry.spec.dtype)
+        and codecs == ["vlen-utf8" if name in TEXT_ARRAYS else "bytes", "crc32c"]
+        and entry.offset == 0
+    )
+    if not is_plain:
+        raise ValueError(f"{name} is laid out in another way than this package writes")
 
 
 def group_documents(path: Path) -> tuple[Path, Path]:

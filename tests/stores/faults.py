@@ -57,13 +57,19 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def sample_of(bag: str, manifest: Any) -> Any:
+    """Make the bag that a faulty writer writes."""
+    from tests.stores.samples import make_bag
+
+    return make_bag(bag, manifest=manifest, seed=len(bag))
+
+
 def write_under_fault(path: str, *, at: int, kind: str, bag: str, replace: bool) -> int:
     """Write one sample bag; return how it went."""
     from stores import BagExistsError, files, open_store
-    from tests.stores.samples import make_bag
 
     store = open_store(path)
-    sample = make_bag(bag, manifest=store.manifest, seed=len(bag))
+    sample = sample_of(bag, store.manifest)
     files.os = FaultyOs(at=at, kind=kind)  # type: ignore[assignment]
     try:
         (store.replace if replace else store.write)(sample)
@@ -72,6 +78,29 @@ def write_under_fault(path: str, *, at: int, kind: str, bag: str, replace: bool)
     except OSError:
         return FAILED
     return COMMITTED
+
+
+def remember_images() -> None:
+    """Build the files of a sample bag once: faults are met while they are written, not built."""
+    from stores.hdf5_store import Hdf5Store
+    from stores.zarr_store import ZarrStore
+
+    for kind in (Hdf5Store, ZarrStore):
+        kind.build_image = remembering(kind.build_image)  # type: ignore[method-assign]
+
+
+def remembering(build_image: Any) -> Any:
+    """Keep what ``build_image`` returned for each content."""
+    images: dict[Any, Any] = {}
+
+    def build(self: Any, folder_name: str, arrays: Any) -> Any:
+        content = [(n, v if isinstance(v, tuple) else v.tobytes()) for n, v in arrays.items()]
+        key = (folder_name, *content)
+        if key not in images:
+            images[key] = build_image(self, folder_name, arrays)
+        return images[key]
+
+    return build
 
 
 def run_faults(faults: Sequence[dict[str, Any]]) -> list[int]:
@@ -98,11 +127,18 @@ def run_faults(faults: Sequence[dict[str, Any]]) -> list[int]:
 
 
 def main() -> None:
-    import stores  # noqa: F401 - once, before the forks
+    from stores import open_store
+    from stores.admission import admit
+    from stores.names import encode_bag_id
 
     os.fsync = lambda descriptor: None  # what is written outlives a killed process without
+    faults = json.load(sys.stdin)
+    remember_images()
+    for path, bag in {(fault["path"], fault["bag"]) for fault in faults[:1]}:
+        store = open_store(path)  # once, before the forks
+        store.build_image(encode_bag_id(bag), admit(sample_of(bag, store.manifest), store.manifest))
     codes = []
-    for fault in json.load(sys.stdin):
+    for fault in faults:
         child = os.fork()
         if child == 0:
             os._exit(write_under_fault(**fault))

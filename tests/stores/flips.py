@@ -43,12 +43,29 @@ def build_store(path: Path) -> dict[str, dict]:
     }
 
 
-def kind_of(name: str) -> str:
-    """Name the kind of a file, e.g. ``features/c/0/0`` or ``*.h5``."""
+def kind_of(name: str, position: int, regions: dict[str, list[tuple[int, int, str]]]) -> str:
+    """Name the kind of a place, e.g. ``features/c/0/0``, ``*.h5 features`` or ``*.h5 headers``."""
     parts = name.split("/")
     if parts[0] != "bags" or len(parts) == 2:
         return f"/{name}"
-    return "*.h5" if name.endswith(".h5") else "/".join(parts[2:])
+    if not name.endswith(".h5"):
+        return "/".join(parts[2:])
+    arrays = [array for first, end, array in regions[name] if first <= position < end]
+    return f"*.h5 {arrays[0] if arrays else 'headers'}"
+
+
+def array_regions(path: Path) -> dict[str, list[tuple[int, int, str]]]:
+    """For each file, list where arrays' bytes lie in it as (first byte, end, array)."""
+    store = open_store(path)
+    regions: dict[str, list[tuple[int, int, str]]] = {name: [] for name in folder_bytes(path)}
+    for bag_id in store.bag_ids:
+        record, _ = store.read_files(bag_id)
+        folder = store.bag_path(bag_id)
+        for name, entry in record.arrays.items():
+            file = folder / store.array_file(folder.name, name, entry.spec)
+            region = (entry.offset, entry.offset + entry.nbytes, name)
+            regions[file.relative_to(path).as_posix()].append(region)
+    return regions
 
 
 def is_chunk(name: str) -> bool:
@@ -66,21 +83,13 @@ def places_of(path: Path, *, chunks: bool | None) -> list[tuple[str, int, int]]:
     if chunks is None:
         return [(name, 0, len(data)) for name, data in names.items()]
     places = []
-    store = open_store(path)
-    inner: dict[str, list[tuple[int, int]]] = {name: [] for name in names}
-    for bag_id in store.bag_ids:
-        record, _ = store.read_files(bag_id)
-        folder = store._folder_of(bag_id)
-        for name, entry in record.arrays.items():
-            file = folder / store.array_file(folder.name, name, entry.spec)
-            key = file.relative_to(path).as_posix()
-            inner[key].append((entry.offset, entry.offset + entry.nbytes))
+    regions = array_regions(path)
     for name, data in names.items():
         if chunks:
-            places += [(name, first, end) for first, end in inner[name]]
+            places += [(name, first, end) for first, end, _ in regions[name]]
             continue
         position = 0
-        for first, end in [*sorted(inner[name]), (len(data), len(data))]:
+        for first, end, _ in [*sorted(regions[name]), (len(data), len(data), "")]:
             if position < first:
                 places.append((name, position, first))
             position = end
@@ -93,7 +102,8 @@ def flip_bits(
     """Flip ``num`` bits one after the other: a random place, then a random bit of it."""
     rng = np.random.default_rng(seed)
     places = places_of(path, chunks=chunks)
-    folders = {f"bags/{open_store(path)._folder_of(i).name}/": i for i in BAG_IDS}
+    folders = {f"bags/{open_store(path).bag_path(i).name}/": i for i in BAG_IDS}
+    regions = array_regions(path)
     report = FlipReport()
     for _ in range(num):
         name, first, end = places[rng.integers(len(places))]
@@ -110,7 +120,8 @@ def flip_bits(
         if outcome.startswith("wrong"):
             report.wrong.append(f"{name} byte {position} bit {bit}: {outcome}")
         else:
-            (report.caught if outcome == "caught" else report.harmless)[kind_of(name)] += 1
+            counts = report.caught if outcome == "caught" else report.harmless
+            counts[kind_of(name, position, regions)] += 1
         (path / name).write_bytes(original)
     return report
 

@@ -1,3 +1,5 @@
+import threading
+
 import pytest
 
 from stores import VerifyRecord, create_store, verify_store
@@ -25,8 +27,43 @@ def test_the_damaged_bag_is_named_and_the_rest_checked(store):
     assert [bag_id for bag_id, error in records.items() if error] == ["b"]
 
 
+def test_threads_find_the_same_in_the_same_order(store):
+    for number in range(20):
+        store.write(make_bag(f"n{number}", seed=number))
+    (store.path / "bags" / "n7" / "bag.json").write_bytes(b"")
+    one_by_one = list(verify_store(store, num_threads=1))
+    assert [record.bag_id for record in one_by_one] == list(store.bag_ids)
+    assert [record.bag_id for record in one_by_one if record.error] == ["n7"]
+    for num_threads in (2, 5, None):
+        assert list(verify_store(store, num_threads=num_threads)) == one_by_one
+
+
+def test_bags_are_checked_at_once_but_not_far_ahead_of_the_caller(store, monkeypatch):
+    for number in range(20):
+        store.write(make_bag(f"n{number}"))
+    meeting, started = threading.Barrier(3), []
+    real = store.read_files
+
+    def read_files(bag_id):
+        started.append(bag_id)
+        if len(started) <= 3:
+            meeting.wait(timeout=10)  # passed only if three are here at once
+        return real(bag_id)
+
+    monkeypatch.setattr(store, "read_files", read_files)
+    checks = verify_store(store, num_threads=3)
+    assert next(checks) == VerifyRecord(bag_id="a", error=None)
+    checks.close()
+    assert 3 <= len(started) <= 4
+
+
+def test_a_number_of_threads_below_one_is_refused(store):
+    with pytest.raises(ValueError, match="at least 1, got 0"):
+        next(verify_store(store, num_threads=0))
+
+
 def test_a_bag_deleted_meanwhile_is_no_damage(store):
-    checks = verify_store(store)
+    checks = verify_store(store, num_threads=1)
     assert next(checks).bag_id == "a"
     store.delete("b")
     assert [record.bag_id for record in checks] == ["c"]
@@ -46,9 +83,9 @@ def test_a_record_that_disagrees_with_the_arrays_is_found(store, field):
 def test_a_library_that_reads_other_values_is_reported(store, monkeypatch):
     real = store.library_arrays
 
-    def library_arrays(folder_name, contents):
-        arrays = real(folder_name, contents)
-        return arrays | ({"colour": arrays["colour"] + 1} if folder_name == "b" else {})
+    def library_arrays(record, contents):
+        arrays = real(record, contents)
+        return arrays | ({"colour": arrays["colour"] + 1} if record.bag.bag_id == "b" else {})
 
     monkeypatch.setattr(store, "library_arrays", library_arrays)
     errors = {record.bag_id: record.error for record in verify_store(store)}

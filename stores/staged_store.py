@@ -1,0 +1,85 @@
+"""A store that appears under its name only when it is whole, and can be continued until then."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from stores import files
+from stores.base import FeatureStore
+from stores.errors import StoreError, StoreExistsError, StoreMismatchError
+from stores.open import SUFFIXES, create_store
+from stores.schema import Manifest
+
+
+def staged_path(path: Path) -> Path:
+    """Name the hidden folder beside ``path`` in which a store grows."""
+    return path.with_name(f".{path.stem}.growing{path.suffix}")
+
+
+@contextmanager
+def staged_store(path: Path, manifest: Manifest) -> Iterator[FeatureStore]:
+    """Hand out a store under a hidden name, and give it its own at the end.
+
+    Interrupted in any way it keeps the hidden name, and the next call for the same path and
+    manifest continues it.
+
+    Raises:
+        ValueError: the suffix names no format.
+        StoreExistsError: there is something at the path already.
+        StoreError: another process is at it.
+    """
+    if path.suffix not in SUFFIXES:
+        raise ValueError(f"a store's name ends in {' or '.join(SUFFIXES)}, got {path.name!r}")
+    _refuse_existing(path)
+    hidden = staged_path(path)
+    with files.noting(f"while creating the store {path}"):
+        files.make_dir(hidden)
+    with _locked(hidden):
+        store = _create_or_continue(hidden, manifest)
+        try:
+            with store:
+                yield store
+        except Exception as error:
+            error.add_note(f"what is done is kept in {hidden}; the same command continues it")
+            raise
+        _refuse_existing(path)
+        files.move_dir(hidden, path)
+        files.sync_dir(path.parent)
+
+
+def _create_or_continue(hidden: Path, manifest: Manifest) -> FeatureStore:
+    try:
+        store = create_store(hidden, manifest)
+        if store.manifest == manifest:
+            return store
+    except StoreMismatchError:
+        pass
+    for entry in list(hidden.iterdir()):  # left by an interrupted call for another store
+        if entry.is_dir() and not entry.is_symlink():
+            files.remove_dir(entry)
+        else:
+            entry.unlink()
+    return create_store(hidden, manifest)
+
+
+def _refuse_existing(path: Path) -> None:
+    if path.exists() or path.is_symlink():
+        raise StoreExistsError(f"{path} is there already; choose another name or remove it")
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keep a second process out of a folder; the lock ends with the process."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StoreError(
+                f"another process is writing {folder}; wait for it or choose another name"
+            ) from error
+        yield
+    finally:
+        os.close(descriptor)
