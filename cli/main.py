@@ -12,8 +12,12 @@ from cli.failure import ERRORS_WITH_A_CLEAR_LINE, one_line
 COMMANDS = {
     "synth": ("cli.synth:synth", "Render a synthetic cohort of cell images."),
     "folds": ("cli.folds:folds", "Split the patients of a cohort or store into stratified folds."),
+    "pretrain": ("cli.pretrain:pretrain", "Train an encoder on a cohort's own cells."),
     "embed": ("cli.embed:embed", "Turn a cohort's images into features, once per encoder."),
     "fit-mil": ("cli.fit_mil:fit_mil", "Train the heads of all folds and seeds from a store."),
+    "compare": ("cli.compare:compare", "Put runs and their floors side by side; draw figures."),
+    "predict": ("cli.predict:predict", "Predict patients that a run has not seen."),
+    "stress": ("cli.stress:stress", "See how a run's figures fall when the stain changes."),
     "store": ("cli.store:store", "Look into feature stores and check them."),
 }
 

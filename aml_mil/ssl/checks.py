@@ -1,0 +1,82 @@
+"""What must hold before a run begins."""
+
+from collections.abc import Collection
+
+from aml_mil.cohort import FoldsError
+from aml_mil.cohort.errors import name_some
+from aml_mil.ssl.config import PretrainConfig
+from aml_mil.ssl.errors import LabelsMissingError, PretrainError, TooFewImagesError
+from aml_mil.ssl.pool import ImagePool, ImageSource, count_types, only_labelled
+from aml_mil.ssl.ranks import num_ranks
+from aml_mil.ssl.supervised import SupervisedConfig
+
+
+def choose_sources(
+    sources: tuple[ImageSource, ...], config: PretrainConfig
+) -> tuple[ImageSource, ...]:
+    """Take the images that a method can learn from.
+
+    Args:
+        sources: Of the cohort, or of a fold's training patients.
+        config: Settings of the method.
+
+    Returns:
+        All; for supervised training those with a cell type.
+
+    Raises:
+        LabelsMissingError: Supervised training finds fewer than two cell types.
+        TooFewImagesError: They do not fill one batch.
+    """
+    if isinstance(config, SupervisedConfig):
+        types = count_types(sources)
+        if len(types) < 2:
+            message = (
+                f"supervised training needs cells of 2 types or more, got {len(types)} among "
+                f"{len(sources)} images; give a cohort with cell_annotations.csv or a table with "
+                "cell_type, class folders, or use simclr, swav or dino"
+            )
+            raise LabelsMissingError(message)
+        sources = only_labelled(sources)
+    _check_number(len(sources), config)
+    return sources
+
+
+def check_pool(pool: ImagePool, config: PretrainConfig) -> None:
+    """Check what is left after reading.
+
+    Raises:
+        TooFewImagesError: The readable images do not fill one batch.
+        PretrainError: The processes cannot share a batch evenly.
+    """
+    _check_number(len(pool), config)
+    if config.batch_size % num_ranks():
+        message = (
+            f"expected a batch size that {num_ranks()} processes can share evenly, "
+            f"got {config.batch_size}; change --batch-size"
+        )
+        raise PretrainError(message)
+
+
+def _check_number(num_images: int, config: PretrainConfig) -> None:
+    if num_images < config.batch_size:
+        message = (
+            f"{num_images} images do not fill one batch of {config.batch_size}; "
+            f"lower --batch-size to {max(num_images // 2, 2)} or less, or give more images"
+        )
+        raise TooFewImagesError(message)
+
+
+def check_patients(sources: tuple[ImageSource, ...], wanted: Collection[str]) -> None:
+    """Check that folds are of this cohort.
+
+    Args:
+        sources: Images of the wanted patients.
+        wanted: Training patients of a fold.
+
+    Raises:
+        FoldsError: A wanted patient is not in the cohort.
+    """
+    missing = sorted(set(wanted) - {source.patient_id for source in sources})
+    if missing:
+        message = f"training patients that the cohort does not hold: {name_some(missing)}"
+        raise FoldsError(f"{message}; make folds of this cohort with aml-mil folds")

@@ -1,0 +1,75 @@
+"""Measure an encoder on a fixed sample of its training images.
+
+Shapes: B images, S pixels a side, D features.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from aml_mil.cohort import fit_image
+from aml_mil.encoders.encoder import IMAGENET_MEAN, IMAGENET_STD
+from aml_mil.ssl.knn import knn_accuracy
+from aml_mil.ssl.pool import ImagePool
+
+NUM_IMAGES = 1024
+BATCH_SIZE = 128
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """The images that are looked at after every epoch.
+
+    Attributes:
+        images: [B, S, S, 3] uint8, at the encoder's size.
+        cell_types: Of each; "" for none.
+        patients: Of each.
+    """
+
+    images: Tensor
+    cell_types: tuple[str, ...]
+    patients: tuple[str, ...]
+
+
+def draw_sample(pool: ImagePool, *, image_size_px: int, seed: int) -> Sample:
+    """Choose images at random, annotated ones first."""
+    order = np.random.default_rng((seed, 1)).permutation(len(pool))
+    annotated = np.array([bool(source.cell_type) for source in pool.sources])
+    chosen = sorted(order[np.argsort(~annotated[order], kind="stable")][:NUM_IMAGES])
+    images = np.stack([fit_image(pool.image(i), image_size_px) for i in chosen])
+    return Sample(
+        images=torch.from_numpy(images),
+        cell_types=tuple(pool.sources[i].cell_type for i in chosen),
+        patients=tuple(pool.sources[i].patient_id for i in chosen),
+    )
+
+
+def normalise(images: Tensor) -> Tensor:
+    """Turn pixels, [B, S, S, 3] uint8, into an encoder's input, [B, 3, S, S], channels last."""
+    mean = torch.tensor(IMAGENET_MEAN, device=images.device) * 255
+    std = torch.tensor(IMAGENET_STD, device=images.device) * 255
+    return ((images.float() - mean) / std).permute(0, 3, 1, 2)
+
+
+@torch.no_grad()
+def encode(network: nn.Module, images: Tensor, *, device: torch.device) -> Tensor:
+    """Compute features, [B, D] in float32 on the CPU, in evaluation mode."""
+    was_training = network.training
+    network.eval()
+    parts = torch.split(images, BATCH_SIZE)
+    features = [network(normalise(part.to(device))).float().cpu() for part in parts]
+    network.train(was_training)
+    return torch.cat(features)
+
+
+def measure_knn(features: Tensor, sample: Sample) -> float | None:
+    """Name cell types by neighbours from other patients; None where that cannot be measured."""
+    return knn_accuracy(features, sample.cell_types, _owners(sample.patients))
+
+
+def _owners(patients: Sequence[str]) -> tuple[str, ...]:
+    """Let images without a patient be nobody's but their own."""
+    return tuple(patient or f"image {i}" for i, patient in enumerate(patients))

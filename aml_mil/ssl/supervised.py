@@ -1,0 +1,101 @@
+"""Supervised training on annotated cells: the encoder of the earlier AML paper."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from aml_mil.ssl.config import PretrainConfig, with_shared_settings
+from aml_mil.ssl.method import (
+    Method,
+    OptimiserSettings,
+    RunLength,
+    StepOutput,
+    StepValues,
+    build_backbone,
+)
+from aml_mil.ssl.schedules import length_in_steps
+from aml_mil.ssl.views import Views, supervised_pipeline
+
+
+@with_shared_settings
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SupervisedConfig(PretrainConfig):
+    """Settings of supervised training; cross-entropy, every cell type drawn equally often.
+
+    Attributes:
+        architecture: Encoder, as timm names it. Source: P, H.
+        epochs: Length of the run; an epoch draws as many cells as are annotated. Source: P, H.
+        batch_size: Images of a step over all processes. Source: ours.
+        lr: Learning rate of SGD, the same at any batch size, throughout. Source: P, H.
+        momentum: Of SGD, Nesterov's. Source: H.
+        weight_decay: Of weights; biases and norms have none. Source: ours (none).
+        warmup: Linear rise of the learning rate: below 1 a share of the run, else epochs.
+            Source: ours (none).
+    """
+
+    architecture: str = "resnet34"
+    epochs: int = 50
+    batch_size: int = 32
+    lr: float = 5e-4
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    warmup: float = 0.0
+
+    def __post_init__(self) -> None:
+        PretrainConfig.__post_init__(self)
+        if not 0 < self.momentum < 1:
+            raise ValueError(f"momentum: expected a number between 0 and 1, got {self.momentum}")
+
+
+class Supervised(Method):
+    """Encoder and classifier of cell types.
+
+    Args:
+        config: Settings.
+        length: Of the run.
+        num_types: Cell types to tell apart.
+    """
+
+    name = "supervised"
+    uses_types = True
+
+    def __init__(self, config: SupervisedConfig, length: RunLength, *, num_types: int) -> None:
+        super().__init__()
+        self.config = config
+        self.length = length
+        self.num_types = num_types
+        self.backbone, num_features = build_backbone(config)
+        self.head = nn.Linear(num_features, num_types)
+
+    @property
+    def chance_loss(self) -> float:
+        """Ln of the number of types: all are equally likely, as they are drawn."""
+        return math.log(self.num_types)
+
+    @property
+    def optimiser(self) -> OptimiserSettings:
+        """SGD with Nesterov's momentum."""
+        return OptimiserSettings(name="sgd", momentum=self.config.momentum, is_nesterov=True)
+
+    def views(self) -> Views:
+        """One picture, moved and erased at random."""
+        return Views([supervised_pipeline(self.config.image_size_px)], seed=self.config.seed)
+
+    def values_at(self, step: int) -> StepValues:
+        """Rise during the warm-up, if there is one, then stay."""
+        warmup = length_in_steps(
+            self.config.warmup,
+            epochs=self.length.epochs,
+            steps_per_epoch=self.length.steps_per_epoch,
+        )
+        share = (step + 1) / warmup if step < warmup else 1.0
+        return StepValues(self.config.lr * share, self.config.weight_decay)
+
+    def forward(self, crops: Sequence[Tensor], targets: Tensor) -> StepOutput:
+        """Name the cell types."""
+        (images,) = crops
+        logits = self.head(self.backbone(images))
+        return StepOutput(cross_entropy(logits.float(), targets), None, None)

@@ -1,0 +1,145 @@
+"""Cell types by nearest neighbours: a fold's test patients query its training patients.
+
+    python -m benchmarks.pretrain_knn COHORT --folds FILE --fold K ENCODER.safetensors…
+        [--json FILE]
+
+Beside each encoder stand the random encoder of its architecture and image size on the same cells,
+with the difference and its 95% interval (test patients resampled), and the mean RGB of the cells:
+an encoder that has learnt colour only is no better than that.
+"""
+
+import argparse
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.metrics import balanced_accuracy_score
+from tabulate import tabulate
+from torch import Tensor
+
+from aml_mil.cohort import fit_image, read_folds, roles_of
+from aml_mil.encoders import Encoder, load_encoder
+from aml_mil.ssl.knn import knn_predict, paired_interval
+from aml_mil.ssl.monitor import encode
+from aml_mil.ssl.pool import ImagePool, find_sources, only_labelled, read_pool
+
+NUM_DRAWS = 2000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One kind of features.
+
+    Attributes:
+        features: Encoder, or what else.
+        accuracy: Share of the test patients' cells named correctly.
+        balanced: Mean over cell types.
+        gain: Over the random encoder on the same cells.
+        low: Of the 95% interval of the gain.
+        high: Of the interval.
+    """
+
+    features: str
+    accuracy: float
+    balanced: float
+    gain: float
+    low: float
+    high: float
+
+
+class Split:
+    """Annotated cells of a fold: training patients are the bank, test patients ask."""
+
+    def __init__(self, cohort: Path, folds_path: Path, fold: int) -> None:
+        roles = roles_of(read_folds(folds_path), fold)
+        self.bank, self.query = (
+            read_pool(
+                only_labelled(find_sources(cohort, patients=patients)),
+                side_px=144,
+                max_bytes=2**34,
+            )
+            for patients in (roles.train, roles.test)
+        )
+        self.truth = [source.cell_type for source in self.query.sources]
+        self.patients = [source.patient_id for source in self.query.sources]
+
+    def predict(self, bank: Tensor, query: Tensor) -> list[str]:
+        """Name the test patients' cells."""
+        return knn_predict(
+            query,
+            bank,
+            [source.cell_type for source in self.bank.sources],
+            query_patients=self.patients,
+            bank_patients=[source.patient_id for source in self.bank.sources],
+        )
+
+    def row(self, name: str, predicted: list[str], baseline: list[str]) -> Row:
+        """Compare predictions with the truth and with a baseline's."""
+        correct, before = self._correct(predicted), self._correct(baseline)
+        low, high = paired_interval(correct, before, self.patients, num_draws=NUM_DRAWS, seed=0)
+        # A type that only the neighbours have does not lower the mean over the true types.
+        seen = [guess if guess in set(self.truth) else self.truth[0] for guess in predicted]
+        return Row(
+            features=name,
+            accuracy=float(correct.mean()),
+            balanced=float(balanced_accuracy_score(self.truth, seen)),
+            gain=float(correct.mean() - before.mean()),
+            low=low,
+            high=high,
+        )
+
+    def _correct(self, predicted: list[str]) -> NDArray[np.bool_]:
+        return np.array([a == b for a, b in zip(predicted, self.truth, strict=True)])
+
+
+def features_of(encoder: Encoder, pool: ImagePool) -> Tensor:
+    """Encode all images of a pool."""
+    size_px = encoder.image_size_px
+    images = np.stack([fit_image(pool.image(i), size_px) for i in range(len(pool))])
+    return encode(encoder.module, torch.from_numpy(images), device=torch.device("cpu"))
+
+
+def mean_colour(pool: ImagePool) -> Tensor:
+    """Average each image's RGB, centred so that the cosine tells colours apart."""
+    means = np.stack([pool.image(i).mean((0, 1)) for i in range(len(pool))])
+    return torch.from_numpy(means - 128)
+
+
+def main() -> None:
+    """Measure, print, and write JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("cohort", type=Path)
+    parser.add_argument("encoders", nargs="+")
+    parser.add_argument("--folds", type=Path, required=True)
+    parser.add_argument("--fold", type=int, required=True)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    split = Split(options.cohort, options.folds, options.fold)
+    baselines: dict[tuple[str, int], list[str]] = {}
+    rows: list[Row] = []
+    for name in options.encoders:
+        encoder = load_encoder(name)
+        key = encoder.architecture.removeprefix("timm/"), encoder.image_size_px
+        if key not in baselines:
+            random = load_encoder(key[0], weights="random:0", image_size_px=key[1])
+            baselines[key] = split.predict(
+                features_of(random, split.bank), features_of(random, split.query)
+            )
+            rows.append(split.row(f"random {key[0]} {key[1]} px", baselines[key], baselines[key]))
+            colour = split.predict(mean_colour(split.bank), mean_colour(split.query))
+            rows.append(split.row("mean RGB", colour, baselines[key]))
+        predicted = split.predict(
+            features_of(encoder, split.bank), features_of(encoder, split.query)
+        )
+        rows.append(split.row(Path(name).stem, predicted, baselines[key]))
+    print(f"{len(split.query)} cells of fold {options.fold}'s test patients ask {len(split.bank)}")
+    print(tabulate([asdict(row) for row in rows], headers="keys", floatfmt=".3f"))
+    if options.json:
+        options.json.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,195 @@
+"""`aml-mil pretrain …`: encoders learn from the cells of a cohort."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from aml_mil.ssl import DinoConfig, PretrainConfig, SimclrConfig, SupervisedConfig, SwavConfig
+from cli.flags import config_from, config_options
+from cli.output import json_option, note, print_facts, print_json
+from cli.pretrain_run import read_sources, say, train
+
+if TYPE_CHECKING:
+    from aml_mil.ssl.pool import ImageSource
+
+PREVIEW_CELLS = 6
+HELP = {
+    "simclr": "Contrast two views of each cell with all other cells.",
+    "swav": "Predict a view's prototype from the cell's other views.",
+    "dino": "Predict what a slow average of the encoder says about another view.",
+    "supervised": "Learn annotated cell types.",
+}
+
+
+@click.group()
+def pretrain() -> None:
+    """Train an encoder on the cells of a cohort, for `embed --encoder`.
+
+    Beside the encoder lie the state to resume from, the history as a table, and its picture. With
+    torchrun, several processes train together: torchrun --nproc-per-node 4 -m cli pretrain ….
+    """
+
+
+def _add_method(name: str, config_class: type[PretrainConfig]) -> None:
+    @pretrain.command(name, help=f"{HELP[name]} COHORT is a cohort, a table, or class folders.")
+    @click.argument("cohort", type=click.Path(path_type=Path))
+    @click.option(
+        "--out",
+        metavar="ENC.safetensors",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="Where the encoder goes.",
+    )
+    @click.option(
+        "--folds",
+        "folds_path",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="Table patient_id,fold: learn from the training patients of --fold only.",
+    )
+    @click.option("--fold", type=click.IntRange(min=0), help="Which fold of --folds, from 0.")
+    @click.option("--resume", is_flag=True, help="Go on from where the run of --out was stopped.")
+    @click.option(
+        "--preview",
+        metavar="FILE.png",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="Draw the views of a few cells, and train nothing.",
+    )
+    @config_options(config_class)
+    @json_option
+    def command(
+        *,
+        cohort: Path,
+        out: Path | None,
+        folds_path: Path | None,
+        fold: int | None,
+        resume: bool,
+        preview: Path | None,
+        config_path: Path | None,
+        as_json: bool,
+        **values: Any,
+    ) -> None:
+        _check_usage(out=out, preview=preview, folds_path=folds_path, fold=fold, resume=resume)
+        config = config_from(config_class, values, config_path=config_path)
+        sources = _find_sources(cohort, config, folds_path=folds_path, fold=fold)
+        if preview is not None:
+            _draw_preview(preview, sources, config)
+            return
+        assert out is not None
+        named = {"path": str(cohort), "folds": str(folds_path or ""), "fold": fold}
+        train(sources, config, out, cohort=named, is_resumed=resume, as_json=as_json)
+
+
+for _name, _config_class in (
+    ("simclr", SimclrConfig),
+    ("swav", SwavConfig),
+    ("dino", DinoConfig),
+    ("supervised", SupervisedConfig),
+):
+    _add_method(_name, _config_class)
+
+
+@pretrain.command()
+@click.argument("weights", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--architecture", required=True, help="The ResNet it holds, as timm names it: resnet18."
+)
+@click.option(
+    "--out",
+    required=True,
+    metavar="ENC.safetensors",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Where the encoder goes.",
+)
+@click.option(
+    "--image-size-px",
+    type=click.IntRange(min=1),
+    default=144,
+    show_default=True,
+    help="Side of the images it was trained on.",
+)
+@json_option
+def convert(
+    *, weights: Path, architecture: str, out: Path, image_size_px: int, as_json: bool
+) -> None:
+    """Turn WEIGHTS that others trained into an encoder.
+
+    Files of VISSL, torchvision, timm, the official DINO and SwAV, lightly and solo-learn. Their
+    heads are dropped and named; anything else that is unknown or missing is an error.
+    """
+    from aml_mil.encoders.converters import convert_checkpoint
+
+    _check_out(out)
+    conversion = convert_checkpoint(
+        weights, out, architecture=architecture, image_size_px=image_size_px
+    )
+    facts: dict[str, Any] = {
+        "encoder": str(out),
+        "source": conversion.source,
+        "tensors": len(conversion.tensors),
+        "dropped": list(conversion.dropped),
+    }
+    if as_json:
+        print_json(facts)
+    else:
+        print_facts({name: say(value) for name, value in facts.items()})
+
+
+def _check_usage(
+    *,
+    out: Path | None,
+    preview: Path | None,
+    folds_path: Path | None,
+    fold: int | None,
+    resume: bool,
+) -> None:
+    if (folds_path is None) != (fold is None):
+        raise click.UsageError("--folds and --fold belong together: which patients are trained on")
+    if (out is None) == (preview is None):
+        raise click.UsageError("expected either --out ENC.safetensors or --preview FILE.png")
+    if resume and preview is not None:
+        raise click.UsageError("--resume has no effect with --preview")
+    if out is not None:
+        _check_out(out)
+    if preview is not None and preview.suffix != ".png":
+        raise click.UsageError(f"--preview: expected a name that ends in .png, got {preview.name}")
+
+
+def _check_out(out: Path) -> None:
+    if out.suffix != ".safetensors":
+        raise click.UsageError(f"--out: expected a name that ends in .safetensors, got {out.name}")
+    if not out.parent.is_dir():
+        raise click.UsageError(f"--out: there is no folder {out.parent}; make it first")
+
+
+def _find_sources(
+    cohort: Path, config: PretrainConfig, *, folds_path: Path | None, fold: int | None
+) -> "tuple[ImageSource, ...]":
+    from aml_mil.cohort import read_folds, roles_of
+    from aml_mil.ssl.checks import check_patients, choose_sources
+    from aml_mil.ssl.pool import find_sources
+
+    if folds_path is None or fold is None:
+        return choose_sources(find_sources(cohort), config)
+    folds = read_folds(folds_path)
+    try:
+        roles = roles_of(folds, fold)
+    except ValueError as error:
+        raise click.UsageError(f"--fold: {error}") from error
+    sources = find_sources(cohort, patients=roles.train)
+    check_patients(sources, roles.train)
+    return choose_sources(sources, config)
+
+
+def _draw_preview(path: Path, sources: "tuple[ImageSource, ...]", config: PretrainConfig) -> None:
+    from aml_mil.ssl.method import RunLength
+    from aml_mil.ssl.methods import build_method
+    from aml_mil.ssl.pool import count_types
+    from aml_mil.ssl.preview import preview_views
+
+    step = max(len(sources) // PREVIEW_CELLS, 1)
+    pool = read_sources(sources[::step][:PREVIEW_CELLS], config)
+    method = build_method(
+        config, RunLength(epochs=1, steps_per_epoch=1), num_types=len(count_types(sources))
+    )
+    preview_views(path, pool, method.views(), cells=range(len(pool)))
+    note(f"{len(pool)} cells and their views drawn in {path}")

@@ -1,0 +1,133 @@
+"""Follow a pre-training run: progress, alarms, signals, summary."""
+
+import logging
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from cli.failure import CommandError
+from cli.output import note, print_facts, print_json
+from cli.progress import with_bar
+
+if TYPE_CHECKING:
+    from aml_mil.ssl import PretrainConfig
+    from aml_mil.ssl.pool import ImagePool, ImageSource
+    from aml_mil.ssl.pretrain import PretrainRun
+
+
+def read_sources(sources: "tuple[ImageSource, ...]", config: "PretrainConfig") -> "ImagePool":
+    """Read all images with a bar, and name the files that are left out."""
+    from aml_mil.ssl.pool import PoolReader
+
+    reader = PoolReader(
+        sources, side_px=config.source_size_px, max_bytes=int(config.cache_gib * 2**30)
+    )
+    records = reader.read()
+    for record in with_bar(
+        records, total=len(sources), unit="image", done="files_done", description="read"
+    ):
+        if record.damaged:
+            note(f"left out: {record.damaged[0]}: {record.damaged[1]}")
+    return reader.pool()
+
+
+def train(
+    sources: "tuple[ImageSource, ...]",
+    config: "PretrainConfig",
+    out: Path,
+    *,
+    cohort: dict[str, Any],
+    is_resumed: bool,
+    as_json: bool,
+) -> None:
+    """Train from beginning to end, and say what came of it."""
+    from aml_mil.ssl.pretrain import PretrainRun
+    from aml_mil.ssl.processes import joined_processes
+    from aml_mil.ssl.ranks import rank
+
+    with joined_processes(config.device) as device:
+        pool = read_sources(sources, config)
+        run = PretrainRun(pool, config, out, device=device, cohort=cohort, is_resumed=is_resumed)
+        if run.is_done:
+            note(f"{out} is finished already: {config.epochs} epochs; nothing to do")
+        with _stop_signals() as is_stopping:
+            _follow(run, is_stopping)
+        if rank() == 0:
+            _report(run, as_json=as_json)
+
+
+def _follow(run: "PretrainRun", is_stopping: Callable[[], bool]) -> None:
+    records = run.train(is_stopping)
+    total = run.length.num_steps * run.config.batch_size
+    for record in with_bar(
+        records, total=total, unit="image", done="images_done", description=run.method.name
+    ):
+        if record.epoch is not None and record.epoch.loss is not None:
+            knn = record.epoch.knn_accuracy
+            known = "" if knn is None else f", kNN {knn:.3f}"
+            logging.getLogger(__name__).info(
+                "epoch %d: loss %.4f%s", record.epoch.epoch, record.epoch.loss, known
+            )
+        for alarm in record.alarms:
+            note(f"warning: epoch {alarm.epoch}: {alarm.message}")
+        if record.is_stopped:
+            raise CommandError(
+                f"stopped after {record.images_done} of {record.images_total} images; "
+                f"the state is in {run.paths.state}; the same command with --resume goes on"
+            )
+
+
+@contextmanager
+def _stop_signals() -> Iterator[Callable[[], bool]]:
+    """Let SIGTERM and the first Ctrl-C end the run after the step in progress."""
+    received: list[int] = []
+
+    def take(number: int, _: FrameType | None) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    before = {number: signal.signal(number, take) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield lambda: bool(received)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _report(run: "PretrainRun", *, as_json: bool) -> None:
+    last, trained_on = run.records[-1], run.pool.trained_on
+    facts: dict[str, Any] = {
+        "encoder": str(run.paths.encoder),
+        "method": run.method.name,
+        "patients": None if trained_on is None else len(trained_on),
+        "images": len(run.pool),
+        "damaged_files": len(run.pool.damaged),
+        "epochs": last.epoch,
+        "loss": last.loss,
+        "loss_of_chance": last.chance_loss,
+        "rankme": last.rankme,
+        "knn_accuracy": last.knn_accuracy,
+        "knn_accuracy_before": run.records[0].knn_accuracy,
+        "images_per_s": last.images_per_s,
+        "alarms": [alarm.kind for alarm in run.alarms],
+        "history": str(run.paths.history),
+    }
+    if as_json:
+        print_json(facts)
+    else:
+        print_facts({name.replace("_", " "): say(value) for name, value in facts.items()})
+
+
+def say(value: Any) -> str:
+    """Write a value for people."""
+    if value is None:
+        return "unknown"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list):
+        return ", ".join(value) or "none"
+    return str(value)

@@ -1,0 +1,182 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from aml_mil.encoders import read_checkpoint
+from cli.main import main
+from tests.ssl.conftest import TYPES, paint
+
+SMALL = [
+    *("--architecture", "test_resnet", "--image-size-px", "32", "--source-size-px", "32"),
+    *("--batch-size", "8", "--epochs", "2", "--workers", "0", "--precision", "fp32"),
+    *("--device", "cpu"),
+]
+
+
+@pytest.fixture
+def cohort(tmp_path: Path) -> Path:
+    """10 patients of 6 cells, annotated."""
+    root = tmp_path / "cohort"
+    rows, types = ["patient_id,bag_label"], ["patient_id,image,cell_type"]
+    for p in range(10):
+        label = "APL" if p % 2 else "AML"
+        folder = root / "data" / label / f"P{p}"
+        folder.mkdir(parents=True)
+        rows.append(f"P{p},{label}")
+        for i in range(6):
+            image = paint(i % 3, side_px=32, seed=10 * p + i)
+            Image.fromarray(image).save(folder / f"image_{i}.png")
+            types.append(f"P{p},image_{i}.png,{TYPES[i % 3]}")
+    (root / "metadata.csv").write_text("\n".join(rows) + "\n")
+    (root / "cell_annotations.csv").write_text("\n".join(types) + "\n")
+    return root
+
+
+def folds_of(cohort: Path) -> Path:
+    path = cohort.parent / "folds.csv"
+    assert main(["folds", str(cohort), "--num-folds", "5", "--out", str(path)]) == 0
+    return path
+
+
+@pytest.mark.parametrize("method", ["simclr", "swav", "dino", "supervised"])
+def test_an_encoder_has_seen_the_fold_s_training_patients_only(
+    method: str, cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folds = folds_of(cohort)
+    capsys.readouterr()
+    out = tmp_path / "encoder.safetensors"
+    small = [*SMALL, "--epochs", "1"]
+    small += ["--local-size-px", "16"] if method in ("swav", "dino") else []
+    words = ["pretrain", method, str(cohort), "--out", str(out), *small, "--json"]
+    assert main([*words, "--folds", str(folds), "--fold", "1"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    fold_of = dict(line.split(",") for line in folds.read_text().splitlines()[1:])
+    trained_on = {patient for patient, fold in fold_of.items() if fold not in "12"}
+    info = read_checkpoint(out)
+    assert set(info.trained_on or ()) == trained_on
+    assert facts["patients"] == len(trained_on) == 6
+    assert facts["method"] == info.recipe["method"] == method
+    assert info.recipe["cohort"]["fold"] == 1
+
+
+def test_alarms_warn_and_leave_the_exit_code_at_0(
+    cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "e.safetensors"
+    # A temperature this high tells nothing apart.
+    words = ["pretrain", "simclr", str(cohort), "--out", str(out), *SMALL]
+    assert main([*words, "--temperature", "1000"]) == 0
+    said = capsys.readouterr()
+    assert "warning: epoch" in said.err
+    assert "tells nothing apart" in said.err
+    assert "alarms" in said.out
+
+
+def test_views_are_drawn_without_training(cohort: Path, tmp_path: Path) -> None:
+    words = ["pretrain", "dino", str(cohort), *SMALL, "--local-size-px", "16"]
+    assert main([*words, "--preview", str(tmp_path / "views.png")]) == 0
+    picture = Image.open(tmp_path / "views.png")
+    assert picture.size == (11 * 36, 6 * 36)
+    assert len(picture.getcolors(2**20)) > 100
+    assert not list(tmp_path.glob("*.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--fold", "0", "--out", "e.safetensors"], "--folds and --fold belong together"),
+        ([], "either --out"),
+        (["--out", "e.pt"], "ends in .safetensors"),
+        (["--out", "e.safetensors", "--preview", "p.png"], "either --out"),
+        (["--out", "e.safetensors", "--temperature", "0"], "temperature: expected"),
+    ],
+)
+def test_wrong_usage_is_said_with_exit_code_2(
+    words: list[str],
+    message: str,
+    cohort: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(cohort.parent)
+    assert main(["pretrain", "simclr", str(cohort), *words]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("method", "words", "message"),
+    [
+        ("simclr", ["--batch-size", "61"], "60 images do not fill one batch of 61"),
+        ("simclr", ["--resume"], "nothing to resume"),
+    ],
+)
+def test_bad_input_is_one_clear_line(
+    method: str,
+    words: list[str],
+    message: str,
+    cohort: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = cohort.parent / "e.safetensors"
+    assert main(["pretrain", method, str(cohort), "--out", str(out), *SMALL, *words]) == 1
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith("aml-mil: error: ")
+    assert message in last
+
+
+def test_supervised_training_without_labels_is_one_clear_line(
+    cohort: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (cohort / "cell_annotations.csv").unlink()
+    out = cohort.parent / "e.safetensors"
+    assert main(["pretrain", "supervised", str(cohort), "--out", str(out), *SMALL]) == 1
+    assert "needs cells of 2 types or more" in capsys.readouterr().err
+
+
+def test_a_foreign_file_is_converted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import timm
+    import torch
+
+    tensors = timm.create_model("resnet18", num_classes=2).state_dict()
+    torch.save(
+        {"state_dict": {f"backbone.{k}": v for k, v in tensors.items() if "fc" not in k}},
+        tmp_path / "solo.ckpt",
+    )
+    out = tmp_path / "ours.safetensors"
+    words = ["pretrain", "convert", str(tmp_path / "solo.ckpt"), "--architecture", "resnet18"]
+    assert main([*words, "--out", str(out), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["source"] == "solo-learn"
+    assert read_checkpoint(out).architecture == "timm/resnet18"
+
+
+@pytest.mark.slow
+def test_a_terminated_run_goes_on_to_the_same_loss_curve(cohort: Path, tmp_path: Path) -> None:
+    small = [*SMALL, "--epochs", "12", "--workers", "1"]
+    command = [sys.executable, "-m", "cli", "pretrain", "simclr", str(cohort), *small, "--out"]
+    out, whole = tmp_path / "cut.safetensors", tmp_path / "whole.safetensors"
+    with subprocess.Popen(
+        [*command, str(out)], stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        deadline = time.monotonic() + 120
+        while not out.exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        os.killpg(process.pid, signal.SIGTERM)  # as a scheduler does: workers get it, too
+        assert process.stderr is not None
+        said = process.stderr.read()
+    assert process.returncode == 1
+    assert "--resume goes on" in said
+    subprocess.run([*command, str(out), "--resume"], check=True, capture_output=True)
+    subprocess.run([*command, str(whole)], check=True, capture_output=True)
+    curves = [
+        [line.split(",")[:3] for line in path.with_suffix(".history.csv").read_text().splitlines()]
+        for path in (out, whole)
+    ]
+    assert len(curves[0]) == 14
+    assert curves[0] == curves[1]
