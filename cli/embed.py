@@ -16,7 +16,12 @@ from cli.progress import with_bar
 if TYPE_CHECKING:
     from aml_mil.embedding import EmbedRun, EmbedSummary
 
-DESCRIPTIONS = {"embed": "embed", "check": "compare", "refresh": "refresh"}
+DESCRIPTIONS = {
+    "embed": "embed",
+    "check": "compare",
+    "refresh": "refresh",
+    "precision": "compare with fp32",
+}
 
 
 @click.command()
@@ -126,7 +131,7 @@ def _report(summary: "EmbedSummary", *, as_json: bool) -> None:
 
 
 def _facts(summary: "EmbedSummary") -> dict[str, Any]:
-    return {
+    facts = {
         "store": str(summary.store_path),
         "patients": summary.patients_embedded + summary.patients_skipped + len(summary.refreshed),
         "patients_embedded": summary.patients_embedded,
@@ -137,7 +142,16 @@ def _facts(summary: "EmbedSummary") -> dict[str, Any]:
         "cells_per_s": round(summary.images_per_s, 1),
         "seconds": round(summary.seconds, 1),
         "store_mb": round(summary.store_bytes / 1e6, 1),
+        "engine": summary.engine,
+        "compute_dtype": summary.compute_dtype,
     }
+    if summary.precision:
+        facts |= {
+            "cells_compared_with_fp32": summary.precision.num_cells,
+            "min_cosine": round(summary.precision.min_cosine, 7),
+            "max_abs_error": round(summary.precision.max_abs_error, 7),
+        }
+    return facts
 
 
 def _what_to_do(summary: "EmbedSummary") -> str:

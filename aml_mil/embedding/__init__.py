@@ -4,6 +4,7 @@ from aml_mil.embedding.config import EmbedConfig
 from aml_mil.embedding.errors import (
     DamagedCellError,
     EmbedError,
+    EngineError,
     NumericsMismatchError,
     PatientsFailedError,
 )
@@ -12,6 +13,7 @@ from aml_mil.embedding.records import (
     EmbedProgress,
     EmbedSummary,
     FailedPatient,
+    PrecisionCheck,
     QuarantinedCell,
 )
 from aml_mil.embedding.run import EmbedRun, embed
@@ -24,9 +26,11 @@ __all__ = [
     "EmbedProgress",
     "EmbedRun",
     "EmbedSummary",
+    "EngineError",
     "FailedPatient",
     "NumericsMismatchError",
     "PatientsFailedError",
+    "PrecisionCheck",
     "QuarantinedCell",
     "embed",
 ]

@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -76,14 +77,13 @@ def measure_colour(image: NDArray[np.uint8]) -> NDArray[np.float32]:
         [6]: means of R, G, B, then standard deviations, on the scale 0 to 255; for one colour
         everywhere that colour and zeros.
     """
-    levels = np.arange(256)
+    totals = cv2.sumElems(image)
+    num = image.shape[0] * image.shape[1]
     colour = np.empty(6, dtype=np.float64)
-    for channel in range(3):
-        # Counting levels keeps the sums exact, in integers, whatever the order of the pixels.
-        counts = np.bincount(image[..., channel].ravel(), minlength=256)
-        num = int(counts.sum())
-        total = int(counts @ levels)
-        squares = int(counts @ levels**2)
+    for channel, plane in enumerate(cv2.split(image)):
+        # Whole numbers, so that the order in which pixels are added cannot matter; the norm takes
+        # a root and squares it again.
+        total, squares = int(totals[channel]), round(cv2.norm(plane, cv2.NORM_L2SQR))
         colour[channel] = total / num
         colour[3 + channel] = np.sqrt(num * squares - total * total) / num
     return colour.astype(np.float32)

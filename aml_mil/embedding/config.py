@@ -5,6 +5,7 @@ from typing import Literal, get_args
 
 from aml_mil.embedding.views import ViewSet
 
+EngineChoice = Literal["auto", "torch", "openvino"]
 PrecisionChoice = Literal["auto", "fp32", "fp16", "bf16"]
 StoreDtype = Literal["float16", "float32"]
 
@@ -17,6 +18,8 @@ class EmbedConfig:
         views: Stored augmentations of every cell: flips (four views) or identity (one).
         precision: Arithmetic of the encoder; auto is fp16 on CUDA, bf16 on a CPU with native
             bfloat16, else fp32; a store begun earlier keeps its own.
+        engine: What encodes; auto is OpenVINO on an x86-64 CPU for encoders it can run and cohorts
+            large enough to repay its start, else torch; a store begun earlier keeps its own.
         dtype: Type of the stored features.
         batch_size: Images encoded at a time; without it 64 on a CPU, 256 on CUDA, and what a store
             begun earlier used.
@@ -25,6 +28,8 @@ class EmbedConfig:
         strict: Stop at the first damaged file instead of setting it aside.
         refresh: Embed again the patients whose files, label or annotations have changed.
         drop_vanished: Remove the bags of patients that are no longer in the cohort.
+        check_precision: Encode so many cells, drawn at random, again in fp32 with torch, and tell
+            how far the stored features are from that.
 
     Raises:
         ValueError: A value is out of range.
@@ -32,6 +37,7 @@ class EmbedConfig:
 
     views: ViewSet = "flips"
     precision: PrecisionChoice = "auto"
+    engine: EngineChoice = "auto"
     dtype: StoreDtype = "float16"
     batch_size: int | None = None
     workers: int | None = None
@@ -39,13 +45,16 @@ class EmbedConfig:
     strict: bool = False
     refresh: bool = False
     drop_vanished: bool = False
+    check_precision: int | None = None
 
     def __post_init__(self) -> None:
         _check_choice("views", self.views, get_args(ViewSet))
         _check_choice("precision", self.precision, get_args(PrecisionChoice))
+        _check_choice("engine", self.engine, get_args(EngineChoice))
         _check_choice("dtype", self.dtype, get_args(StoreDtype))
         _check_positive("batch_size", self.batch_size)
         _check_positive("workers", self.workers)
+        _check_positive("check_precision", self.check_precision)
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

@@ -15,8 +15,6 @@ from aml_mil.embedding.views import view_images
 from aml_mil.encoders import Encoder
 from aml_mil.runtime import PRECISION_DTYPES, Precision
 
-ENGINE_NAME = "torch"
-
 
 class TorchEngine:
     """An encoder made ready for one device and precision.

@@ -11,6 +11,10 @@ class NumericsMismatchError(EmbedError):
     """The arithmetic asked for is not the one the store was begun with."""
 
 
+class EngineError(EmbedError):
+    """An engine is not there, or cannot run an encoder as asked."""
+
+
 class DamagedCellError(EmbedError):
     """A damaged file was met, and the run was to stop at the first."""
 

@@ -1,14 +1,15 @@
 """The arithmetic of a store: chosen once, when it is begun, and followed ever after."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from aml_mil.embedding.config import EmbedConfig
-from aml_mil.embedding.engine import ENGINE_NAME
+from aml_mil.embedding.engines import EngineName, choose_engine
 from aml_mil.embedding.errors import NumericsMismatchError
+from aml_mil.embedding.openvino_engine import has_openvino
 from aml_mil.encoders import Encoder
 from aml_mil.runtime import Precision, library_versions, resolve_device, resolve_precision
 from stores import JSON
@@ -22,12 +23,14 @@ class Numerics:
     """Everything beside encoder, weights and preprocessing that the bytes of features depend on.
 
     Attributes:
+        engine: What encodes.
         precision: Of the encoder.
         device: Where it runs; a store records the type only.
         batch_size: Images in each batch.
         versions: Of the libraries that compute and decode.
     """
 
+    engine: EngineName
     precision: Precision
     device: torch.device
     batch_size: int
@@ -38,7 +41,7 @@ class Numerics:
         """As a store records it."""
         return {
             "compute_dtype": self.precision,
-            "engine": ENGINE_NAME,
+            "engine": self.engine,
             "compiled": False,
             "device_type": self.device.type,
             "batch_size": self.batch_size,
@@ -46,30 +49,37 @@ class Numerics:
         }
 
 
-def choose_numerics(config: EmbedConfig, encoder: Encoder) -> Numerics:
+def choose_numerics(config: EmbedConfig, encoder: Encoder, *, num_encodings: int = 0) -> Numerics:
     """Choose the arithmetic of a new store.
 
     Args:
         config: What the user asked for.
         encoder: Whose library's version counts.
+        num_encodings: Cells times views; an engine that takes long to start must repay it.
 
     Returns:
         The choice.
 
     Raises:
         DeviceError: The device or precision is not there.
+        EngineError: The engine asked for cannot be used here.
     """
     device = resolve_device(config.device)
+    precision = resolve_precision(config.precision, device)
+    engine = choose_engine(
+        config.engine, device=device, precision=precision, num_encodings=num_encodings
+    )
     return Numerics(
-        precision=resolve_precision(config.precision, device),
+        engine=engine,
+        precision=precision,
         device=device,
         batch_size=config.batch_size or DEFAULT_BATCH_SIZES[device.type],
-        versions=library_versions("torch", encoder.library, *DECODERS),
+        versions=_versions(engine, encoder),
     )
 
 
 def follow_numerics(
-    chosen: Numerics, recorded: Mapping[str, Any], *, config: EmbedConfig
+    chosen: Numerics, recorded: Mapping[str, Any], *, config: EmbedConfig, encoder: Encoder
 ) -> Numerics:
     """Take over what a store was begun with wherever the user left it open.
 
@@ -77,6 +87,7 @@ def follow_numerics(
         chosen: What a new store would get.
         recorded: What the store records.
         config: Says what the user left open.
+        encoder: Whose library's version counts.
 
     Returns:
         The arithmetic to use.
@@ -85,6 +96,8 @@ def follow_numerics(
         NumericsMismatchError: The user asked for something else, or the device type, the engine or
             a library's version is another; shows both values.
     """
+    if config.engine == "auto":
+        chosen = _with_engine(chosen, recorded.get("engine"), encoder)
     wanted = chosen.record
     if config.precision == "auto":
         wanted["compute_dtype"] = recorded.get("compute_dtype")
@@ -102,12 +115,19 @@ def follow_numerics(
             "the whole cohort into a new store"
         )
         raise NumericsMismatchError(message)
-    return Numerics(
-        precision=recorded["compute_dtype"],
-        device=chosen.device,
-        batch_size=recorded["batch_size"],
-        versions=chosen.versions,
-    )
+    return replace(chosen, precision=recorded["compute_dtype"], batch_size=recorded["batch_size"])
+
+
+def _with_engine(chosen: Numerics, engine: object, encoder: Encoder) -> Numerics:
+    """Take another engine where it is there."""
+    if engine == "torch" or (engine == "openvino" and has_openvino()):
+        return replace(chosen, engine=engine, versions=_versions(engine, encoder))
+    return chosen
+
+
+def _versions(engine: EngineName, encoder: Encoder) -> dict[str, str]:
+    names = ("openvino",) if engine == "openvino" else ()
+    return library_versions("torch", encoder.library, *names, *DECODERS)
 
 
 def _show(value: object) -> str:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from aml_mil.cohort import Copies
 
-Phase = Literal["embed", "check", "refresh"]
+Phase = Literal["embed", "check", "refresh", "precision"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,7 +14,8 @@ class EmbedProgress:
     """State after a batch, or, while checking, after a patient.
 
     Attributes:
-        phase: ``embed`` missing patients, ``check`` those in the store, ``refresh`` changed ones.
+        phase: ``embed`` missing patients, ``check`` those in the store, ``refresh`` changed ones,
+            ``precision`` where cells are encoded again in fp32.
         cells_done: Files of this phase encoded or set aside (checking: hashed).
         cells_total: Files of this phase.
         patients_done: Patients of this phase committed, failed or checked.
@@ -63,6 +64,21 @@ class FailedPatient:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PrecisionCheck:
+    """How far stored features are from fp32, over all views of the cells compared.
+
+    Attributes:
+        num_cells: Cells compared.
+        min_cosine: Between the stored features of a cell and those in fp32; the smallest.
+        max_abs_error: Of one feature; the largest.
+    """
+
+    num_cells: int
+    min_cosine: float
+    max_abs_error: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EmbedSummary:
     """What a run did, and what it left as it was.
 
@@ -80,6 +96,9 @@ class EmbedSummary:
         refreshed: Changed patients that were embedded again.
         dropped: Ids of vanished patients whose bags were removed.
         failed: Patients that are not in the store, and why.
+        engine: What encoded: torch or openvino.
+        compute_dtype: Arithmetic of the encoder.
+        precision: Comparison with fp32, where it was asked for and there were cells to compare.
         images_per_s: Cells embedded per second of the embedding alone; 0 where none were.
         seconds: Of the whole run.
     """
@@ -97,6 +116,9 @@ class EmbedSummary:
     refreshed: tuple[ChangedPatient, ...]
     dropped: tuple[str, ...]
     failed: tuple[FailedPatient, ...]
+    engine: str
+    compute_dtype: str
+    precision: PrecisionCheck | None
     images_per_s: float
     seconds: float
 

@@ -1,7 +1,8 @@
 """Embed a cohort into a store, or go on with one that is there."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,15 @@ from aml_mil.cohort import DECODE_RULE, RESIZE_RULE, Cohort, Patient
 from aml_mil.embedding.check import CheckingPass
 from aml_mil.embedding.config import EmbedConfig
 from aml_mil.embedding.encode import EncodingPass
-from aml_mil.embedding.engine import TorchEngine
-from aml_mil.embedding.errors import DamagedCellError, EmbedError, PatientsFailedError
+from aml_mil.embedding.engines import Engine, build_engine
+from aml_mil.embedding.errors import (
+    DamagedCellError,
+    EmbedError,
+    EngineError,
+    PatientsFailedError,
+)
 from aml_mil.embedding.numerics import Numerics, choose_numerics, follow_numerics
+from aml_mil.embedding.precision import PrecisionPass
 from aml_mil.embedding.records import (
     EmbedProgress,
     EmbedSummary,
@@ -62,7 +69,11 @@ class EmbedRun:
         self._store_path = store_path
         self._config = config
         self._workers = config.workers or count_cores()
-        self._chosen = choose_numerics(config, encoder)
+        self._views = VIEW_SETS[config.views]
+        num_encodings = cohort.num_cells * len(self._views)
+        self._chosen = choose_numerics(config, encoder, num_encodings=num_encodings)
+        self._engine: Engine | None = None
+        self._engine_note = ""
         self._summary: EmbedSummary | None = None
 
     @property
@@ -84,12 +95,18 @@ class EmbedRun:
             StoreMismatchError: The store was made with another encoder, view list, dtype or
                 preprocessing.
             NumericsMismatchError: The store was begun with another arithmetic.
+            EngineError: The engine asked for cannot run the encoder.
             DamagedCellError: A file is damaged, and the run is strict.
             PatientsFailedError: Patients could not be embedded; raised after all others were.
         """
+        if not self._store_path.exists():
+            self._try_engine()
         with self._open() as store:
-            recorded = store.manifest.numerics
-            numerics = follow_numerics(self._chosen, recorded, config=self._config)
+            numerics = follow_numerics(
+                self._chosen, store.manifest.numerics, config=self._config, encoder=self._encoder
+            )
+            if numerics != self._chosen:
+                self._engine = None  # another process was first to begin the store
             yield from self._fill(store, numerics)
         if self.summary.failed:
             raise PatientsFailedError(self._name_failed())
@@ -102,9 +119,8 @@ class EmbedRun:
         missing = [patient for patient in patients if patient.patient_id not in present]
         there = [patient for patient in patients if patient.patient_id in present]
         self._log_start(store, numerics, num_missing=len(missing), num_present=len(there))
-        encode = _OnFirstUse(self._encoder, numerics, VIEW_SETS[self._config.views])
 
-        embedding = self._pass(missing, "embed", store, numerics, encode)
+        embedding = self._pass(missing, "embed", store, numerics)
         yield from embedding
         checking = CheckingPass(there, store=store, workers=self._workers)
         yield from checking
@@ -117,8 +133,11 @@ class EmbedRun:
 
         changed = {change.patient_id for change in checking.changed}
         stale = [p for p in there if p.patient_id in changed and self._config.refresh]
-        refreshing = self._pass(stale, "refresh", store, numerics, encode)
+        refreshing = self._pass(stale, "refresh", store, numerics)
         yield from refreshing
+
+        comparing = self._compare(store, numerics, unfit=changed - refreshing.committed.keys())
+        yield from comparing
 
         self._summary = summarise(
             self._cohort,
@@ -126,9 +145,44 @@ class EmbedRun:
             embedding=embedding,
             checking=checking,
             refreshing=refreshing,
+            numerics=numerics,
+            precision=comparing.result,
             vanished=[] if dropped else vanished,
             dropped=dropped,
             seconds=time.perf_counter() - started,
+        )
+
+    def _try_engine(self) -> None:
+        """Build the engine before a new store records it; auto takes torch where that fails."""
+        if self._chosen.engine == "torch":
+            return
+        try:
+            self._engine = self._build(self._chosen)
+        except EngineError as error:
+            if self._config.engine != "auto":
+                raise
+            self._engine_note = str(error)
+            self._chosen = choose_numerics(replace(self._config, engine="torch"), self._encoder)
+
+    def _build(self, numerics: Numerics) -> Engine:
+        return build_engine(
+            numerics.engine,
+            self._encoder,
+            device=numerics.device,
+            precision=numerics.precision,
+            views=self._views,
+        )
+
+    def _compare(
+        self, store: FeatureStore, numerics: Numerics, *, unfit: Set[str]
+    ) -> PrecisionPass:
+        comparable = set(store.bag_ids) - unfit
+        return PrecisionPass(
+            [p for p in self._cohort.patients if p.patient_id in comparable],
+            store=store,
+            encoder=self._encoder,
+            device=numerics.device,
+            num_cells=self._config.check_precision or 0,
         )
 
     def _pass(
@@ -137,8 +191,12 @@ class EmbedRun:
         phase: Phase,
         store: FeatureStore,
         numerics: Numerics,
-        encode: "_OnFirstUse",
     ) -> EncodingPass:
+        def encode(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+            if self._engine is None:  # a finished store needs none
+                self._engine = self._build(numerics)
+            return self._engine.encode(images)
+
         return EncodingPass(
             patients,
             phase=phase,
@@ -177,6 +235,7 @@ class EmbedRun:
                 "encoder": self._encoder.name,
                 "weights": self._encoder.weights,
                 "numerics": numerics.record,
+                **({"engine_note": self._engine_note} if self._engine_note else {}),
                 "device": describe_device(numerics.device),
                 "threads": torch.get_num_threads(),
                 "workers": self._workers,
@@ -195,7 +254,7 @@ class EmbedRun:
             weights_sha256=encoder.weights_sha256,
             preprocessing={**encoder.preprocessing, **rules},
             numerics=self._chosen.record,
-            views=VIEW_SETS[self._config.views],
+            views=self._views,
             feature_shape=encoder.feature_shape,
             dtype=self._config.dtype,
             trained_on=encoder.trained_on,
@@ -204,23 +263,3 @@ class EmbedRun:
             return open_or_create_store(self._store_path, manifest)
         except ValueError as error:
             raise EmbedError(str(error)) from error
-
-
-class _OnFirstUse:
-    """Makes the engine ready when the first batch comes: a finished store needs none."""
-
-    def __init__(self, encoder: Encoder, numerics: Numerics, views: tuple[str, ...]) -> None:
-        self._encoder = encoder
-        self._numerics = numerics
-        self._views = views
-        self._engine: TorchEngine | None = None
-
-    def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        if self._engine is None:
-            self._engine = TorchEngine(
-                self._encoder,
-                device=self._numerics.device,
-                precision=self._numerics.precision,
-                views=self._views,
-            )
-        return self._engine.encode(images)

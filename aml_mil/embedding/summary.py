@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from aml_mil.cohort import Cohort, find_copies
 from aml_mil.embedding.check import CheckingPass
 from aml_mil.embedding.encode import EncodingPass
-from aml_mil.embedding.records import EmbedSummary
+from aml_mil.embedding.numerics import Numerics
+from aml_mil.embedding.records import EmbedSummary, PrecisionCheck
 from stores import FeatureStore
 from stores.files import tree_bytes
 
@@ -17,6 +18,8 @@ def summarise(
     embedding: EncodingPass,
     checking: CheckingPass,
     refreshing: EncodingPass,
+    numerics: Numerics,
+    precision: PrecisionCheck | None,
     vanished: Sequence[str],
     dropped: Sequence[str],
     seconds: float,
@@ -29,6 +32,8 @@ def summarise(
         embedding: The pass over missing patients.
         checking: The pass over those that were there.
         refreshing: The pass over changed ones.
+        numerics: Of the store.
+        precision: Comparison with fp32.
         vanished: Ids of bags left without a patient.
         dropped: Ids of such bags that were removed.
         seconds: How long the run took.
@@ -67,6 +72,9 @@ def summarise(
         refreshed=tuple(c for c in checking.changed if c.patient_id in refreshed),
         dropped=tuple(dropped),
         failed=(*embedding.failed, *refreshing.failed),
+        engine=numerics.engine,
+        compute_dtype=numerics.precision,
+        precision=precision,
         images_per_s=cells_embedded / encoding_s if encoding_s else 0.0,
         seconds=seconds,
     )

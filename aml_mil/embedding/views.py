@@ -3,7 +3,9 @@
 from types import MappingProxyType
 from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 ViewSet = Literal["flips", "identity"]
@@ -30,3 +32,16 @@ def view_images(images: Tensor, view: str) -> Tensor:
     axes = FLIPPED_AXES[view]
     viewed = images.flip(axes) if axes else images
     return viewed.contiguous(memory_format=torch.channels_last)
+
+
+def view_pixels(images: NDArray[np.uint8], view: str) -> NDArray[np.uint8]:
+    """Make one view of a batch of pixels.
+
+    Args:
+        images: [B, S, S, 3].
+        view: As in `view_images`.
+
+    Returns:
+        The view; it shares the memory of the images.
+    """
+    return np.flip(images, tuple(axis - 1 for axis in FLIPPED_AXES[view]))

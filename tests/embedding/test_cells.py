@@ -25,6 +25,17 @@ def test_colour_is_mean_and_deviation_of_each_channel(seed):
     np.testing.assert_allclose(measure_colour(image), expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("side_px", [1, 2, 144, 1024])
+def test_colour_is_exact_before_it_is_rounded(side_px):
+    rng = np.random.default_rng(side_px)
+    image = rng.integers(200, 256, (side_px, side_px, 3), dtype=np.uint8)
+    levels = image.reshape(-1, 3).astype(np.int64)
+    num, totals, squares = len(levels), levels.sum(0), (levels**2).sum(0)
+    deviations = np.sqrt(num * squares - totals * totals) / num
+    expected = np.concatenate([totals / num, deviations]).astype(np.float32)
+    np.testing.assert_array_equal(measure_colour(image), expected)
+
+
 def test_one_colour_everywhere_has_no_deviation():
     image = np.full((144, 144, 3), (200, 0, 255), dtype=np.uint8)
     np.testing.assert_array_equal(measure_colour(image), [200, 0, 255, 0, 0, 0])

@@ -4,7 +4,8 @@ Shapes: R replicates, M cells of a replicate, I inputs, O outputs; I' and O' are
 to what matrix products are fast at.
 
 Rows carry columns of zeros up to I'. They meet weights of zero and give outputs, and gradients, of
-zero: a layer of 300 outputs computes 304 in a fifth less time.
+zero. In fp32 a layer of 300 outputs computes 304 in a fifth less time; bf16 on a CPU gains nothing
+and is left alone.
 """
 
 from typing import Any, NamedTuple
@@ -20,9 +21,21 @@ _relu_backward: Any = torch.ops.aten.threshold_backward.grad_input
 _tanh_backward: Any = torch.ops.aten.tanh_backward.grad_input
 
 
-def padded(width: int) -> int:
-    """Round a width up to a multiple of 16."""
-    return -(-width // WIDTH_STEP) * WIDTH_STEP
+def padded(width: int, like: Tensor) -> int:
+    """Round a width up to what products of such operands are fast at.
+
+    Args:
+        width: Columns that mean something.
+        like: A tensor of the operands' number format and device.
+    """
+    if like.dtype == torch.bfloat16 and like.device.type == "cpu":
+        return width
+    return round_up(width)
+
+
+def round_up(count: int) -> int:
+    """Round up to a multiple of 16."""
+    return -(-count // WIDTH_STEP) * WIDTH_STEP
 
 
 class LinearGradients(NamedTuple):
@@ -51,8 +64,10 @@ class StackedLinear:
         self._name = name
         self._master_weight, self._master_bias = weight, bias
         replicates, outputs, inputs = weight.shape
-        self._weight = weight.new_zeros(replicates, padded(outputs), padded(inputs), dtype=dtype)
-        self._bias = bias.new_zeros(replicates, 1, padded(outputs), dtype=dtype)
+        like = weight.new_empty(0, dtype=dtype)
+        rows, columns = padded(outputs, like), padded(inputs, like)
+        self._weight = like.new_zeros(replicates, rows, columns)
+        self._bias = like.new_zeros(replicates, 1, rows)
         self._workspace = workspace
         self.refresh()
 

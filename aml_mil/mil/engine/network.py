@@ -145,7 +145,7 @@ class StackedHeads:
     ) -> Tensor:
         """Add the attention's gradients; return that of the reduced cells, [R, M, K']."""
         score, hidden = self._layers["attention_score"], self._layers["attention_hidden"]
-        padding = padded(grad_scores.shape[2]) - grad_scores.shape[2]
+        padding = padded(grad_scores.shape[2], self._table) - grad_scores.shape[2]
         grad = pad(grad_scores.to(self._table.dtype), (0, padding))
         _note(gradients, "attention_score", score.gradients(cells.hidden, grad))
         grad = tanh_backward_(score.input_gradient(grad), cells.hidden)

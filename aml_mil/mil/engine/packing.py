@@ -1,7 +1,7 @@
 """Bags of many replicates laid end to end, without padding between the bags of a replicate.
 
 Shapes: R replicates, S bags of the replicate that has most, M cells of the replicate that has
-most, rounded up as widths are, L cells of the longest bag, C classes.
+most, rounded up to a multiple of 16, L cells of the longest bag, C classes.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aml_mil.mil.engine.layers import padded
+from aml_mil.mil.engine.layers import round_up
 from aml_mil.mil.engine.resident import BagRows
 
 
@@ -55,7 +55,7 @@ def pack(bags: Sequence[BagRows], *, device: torch.device) -> Packed:
         bags: The bags of each replicate, in the order of the stack.
         device: Where the index tensors go.
     """
-    num_cells = padded(max(len(b.rows) for b in bags))
+    num_cells = round_up(max(len(b.rows) for b in bags))
     num_bags = max(len(b.sizes) for b in bags)
     rows = np.zeros((len(bags), num_cells), np.int64)
     bag_of, rank_of = np.zeros_like(rows), np.zeros_like(rows)

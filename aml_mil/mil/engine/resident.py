@@ -68,8 +68,8 @@ class ResidentBags:
         self.sizes: IntArray = np.diff(offsets)
         self.targets = targets
         rows = self.num_views * self._num_cells
-        shape = (len(features) * rows, padded(width))
-        self.table: Tensor = torch.zeros(shape, dtype=dtype, device=device)
+        like = torch.empty(0, dtype=dtype, device=device)
+        self.table: Tensor = like.new_zeros(len(features) * rows, padded(width, like))
         for q, array in enumerate(features):
             source = torch.from_numpy(np.ascontiguousarray(array)).reshape(rows, width)
             self.table[q * rows : (q + 1) * rows, :width] = source.to(device)
