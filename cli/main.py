@@ -18,7 +18,7 @@ COMMANDS = {
     "compare": ("cli.compare:compare", "Put runs and their floors side by side; draw figures."),
     "predict": ("cli.predict:predict", "Predict patients that a run has not seen."),
     "stress": ("cli.stress:stress", "See how a run's figures fall when the stain changes."),
-    "store": ("cli.store:store", "Look into feature stores and check them."),
+    "store": ("cli.store:store", "Check, mend, copy and merge stores; import and export features."),
 }
 
 
