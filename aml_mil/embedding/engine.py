@@ -4,7 +4,8 @@ V views, B images, S pixels a side, D… the shape of one image's features.
 """
 
 import copy
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import numpy as np
 import torch
@@ -27,6 +28,8 @@ class TorchEngine:
         device: Where to encode.
         precision: Of the convolutions and products; normalisation layers keep float32.
         views: Names of the views, in the order of the result.
+        threads: Of torch while it encodes: how sums are split shows in the last bits. As many as
+            torch has if not given.
     """
 
     def __init__(
@@ -36,8 +39,10 @@ class TorchEngine:
         device: torch.device,
         precision: Precision,
         views: tuple[str, ...],
+        threads: int | None = None,
     ) -> None:
         self._device = device
+        self._threads = threads
         self._dtype = PRECISION_DTYPES[precision]
         self._views = views
         module = copy.deepcopy(encoder.module).to(device=device, dtype=self._dtype)
@@ -58,7 +63,11 @@ class TorchEngine:
         Returns:
             Features, [V, B, D…].
         """
-        with torch.inference_mode(), _exact_arithmetic(self._device):
+        with (
+            torch.inference_mode(),
+            _exact_arithmetic(self._device),
+            _with_threads(self._threads),
+        ):
             normalised = self._normalise(torch.from_numpy(images))
             features = [self._module(view_images(normalised, view)) for view in self._views]
             stacked: NDArray[np.float32] = torch.stack(features).float().cpu().numpy()
@@ -67,6 +76,16 @@ class TorchEngine:
     def _normalise(self, images: Tensor) -> Tensor:
         pixels = images.to(self._device).permute(0, 3, 1, 2).float()
         return ((pixels - self._mean) / self._std).to(self._dtype)
+
+
+@contextmanager
+def _with_threads(threads: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _exact_arithmetic(device: torch.device) -> AbstractContextManager[object]:

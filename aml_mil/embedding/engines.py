@@ -65,6 +65,7 @@ def build_engine(
     device: torch.device,
     precision: Precision,
     views: tuple[str, ...],
+    threads: int | None = None,
 ) -> Engine:
     """Make an encoder ready.
 
@@ -74,6 +75,7 @@ def build_engine(
         device: Where to encode.
         precision: Of the encoder.
         views: Names of the views, in the order of the result.
+        threads: Of torch; as many as torch has if not given.
 
     Returns:
         The engine.
@@ -83,7 +85,7 @@ def build_engine(
     """
     if name == "openvino":
         return OpenVinoEngine(encoder, precision=precision, views=views)
-    return TorchEngine(encoder, device=device, precision=precision, views=views)
+    return TorchEngine(encoder, device=device, precision=precision, views=views, threads=threads)
 
 
 def _check_openvino(device: torch.device, precision: Precision) -> None:

@@ -27,6 +27,7 @@ class Numerics:
         precision: Of the encoder.
         device: Where it runs; a store records the type only.
         batch_size: Images in each batch.
+        threads: Of torch on a CPU, where sums depend on how they are split; None elsewhere.
         versions: Of the libraries that compute and decode.
     """
 
@@ -34,6 +35,7 @@ class Numerics:
     precision: Precision
     device: torch.device
     batch_size: int
+    threads: int | None
     versions: Mapping[str, str]
 
     @property
@@ -45,6 +47,7 @@ class Numerics:
             "compiled": False,
             "device_type": self.device.type,
             "batch_size": self.batch_size,
+            "threads": self.threads,
             "versions": dict(self.versions),
         }
 
@@ -74,6 +77,7 @@ def choose_numerics(config: EmbedConfig, encoder: Encoder, *, num_encodings: int
         precision=precision,
         device=device,
         batch_size=config.batch_size or DEFAULT_BATCH_SIZES[device.type],
+        threads=_threads(engine, device),
         versions=_versions(engine, encoder),
     )
 
@@ -98,7 +102,7 @@ def follow_numerics(
     """
     if config.engine == "auto":
         chosen = _with_engine(chosen, recorded.get("engine"), encoder)
-    wanted = chosen.record
+    wanted = chosen.record | {"threads": recorded.get("threads")}
     if config.precision == "auto":
         wanted["compute_dtype"] = recorded.get("compute_dtype")
     if config.batch_size is None:
@@ -115,7 +119,12 @@ def follow_numerics(
             "the whole cohort into a new store"
         )
         raise NumericsMismatchError(message)
-    return replace(chosen, precision=recorded["compute_dtype"], batch_size=recorded["batch_size"])
+    return replace(
+        chosen,
+        precision=recorded["compute_dtype"],
+        batch_size=recorded["batch_size"],
+        threads=recorded.get("threads"),
+    )
 
 
 def _with_engine(chosen: Numerics, engine: object, encoder: Encoder) -> Numerics:
@@ -123,6 +132,10 @@ def _with_engine(chosen: Numerics, engine: object, encoder: Encoder) -> Numerics
     if engine == "torch" or (engine == "openvino" and has_openvino()):
         return replace(chosen, engine=engine, versions=_versions(engine, encoder))
     return chosen
+
+
+def _threads(engine: EngineName, device: torch.device) -> int | None:
+    return torch.get_num_threads() if engine == "torch" and device.type == "cpu" else None
 
 
 def _versions(engine: EngineName, encoder: Encoder) -> dict[str, str]:

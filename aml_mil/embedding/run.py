@@ -171,6 +171,7 @@ class EmbedRun:
             device=numerics.device,
             precision=numerics.precision,
             views=self._views,
+            threads=numerics.threads,
         )
 
     def _compare(

@@ -6,9 +6,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import torch
 
 from stores import open_store
 from tests.embedding.drawing import bag_bytes, draw_patient, run, write_table
@@ -16,6 +19,14 @@ from tests.embedding.drawing import bag_bytes, draw_patient, run, write_table
 REPOSITORY = Path(__file__).parents[2]
 NUM_PATIENTS, CELLS_EACH, BATCH_SIZE = 8, 15, 6
 LONGEST_S = 0.9
+
+
+@contextmanager
+def torch_threads(number: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture
@@ -48,13 +59,15 @@ def test_killed_runs_end_in_the_bytes_of_an_undisturbed_one(
     seed = random.SystemRandom().randrange(2**32)
     moments = random.Random(seed)
     undisturbed = tmp_path / f"undisturbed{store_path.suffix}"
-    run(larger_cohort, undisturbed, encoder)
+    with torch_threads(1):  # as in the processes that are killed
+        run(larger_cohort, undisturbed, encoder)
 
     hits = sum(
         embed_and_kill(larger_cohort, store_path, moments.uniform(0, LONGEST_S / num_kills))
         for _ in range(num_kills)
     )
-    run(larger_cohort, store_path, encoder)
+    with torch_threads(2):  # the store's own number is followed
+        run(larger_cohort, store_path, encoder)
 
     assert bag_bytes(store_path) == bag_bytes(undisturbed), f"seed {seed}"
     with open_store(store_path) as store:
