@@ -7,7 +7,6 @@ from aml_mil.evaluation.differences import paired_intervals
 from aml_mil.evaluation.errors import EvaluationError
 from aml_mil.evaluation.floors import FloorCohort, mean_per_patient, predict_floors
 from aml_mil.evaluation.metrics import METRICS, Evaluation, Summary, evaluate
-from aml_mil.evaluation.paired import PairedDifference, compare_paired
 from aml_mil.evaluation.patients import PatientScores, patient_scores
 from aml_mil.evaluation.predictions import (
     Predictions,
@@ -26,7 +25,6 @@ __all__ = [
     "Figure",
     "FloorCohort",
     "Interval",
-    "PairedDifference",
     "PatientScores",
     "Predictions",
     "RunToCompare",
@@ -34,7 +32,6 @@ __all__ = [
     "TableRow",
     "assess",
     "bootstrap_intervals",
-    "compare_paired",
     "compare_runs",
     "concatenate",
     "evaluate",
