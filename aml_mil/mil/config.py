@@ -26,8 +26,8 @@ class FitConfig:
         momentum: Nesterov momentum of SGD, 0 ≤ momentum < 1. Source: P (Nesterov), H (0.9).
         accumulate: Bags whose gradients are summed into one step; the last bags of an epoch make a
             shorter step. Source: P.
-        standardize: Bring each feature to mean 0 and s.d. 1 over a fold's training cells; steadier
-            and often better, but not the recipe's. Source: ours.
+        standardize: Bring each feature to mean 0 and s.d. 1 over a fold's training cells;
+            not the recipe's, and it wants a smaller lr. Source: ours.
         max_cells: Cells of a training bag, redrawn each time; every other use takes all. Source: P.
         widths: Outputs of the four reducing convolutions. Source: group's public heads, last ours.
         attention_hidden: Hidden units of the attention. Source: H.
