@@ -1,43 +1,20 @@
 """A small synthetic cohort and what becomes of it, made once for all tests."""
 
-import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
 
 from cli.main import main
+from tests.command_line import RunCommand, runner
 
 EMBED = ["--encoder", "resnet18", "--weights", "random:0", "--image-size", "48"]
-
-
-class Outcome(NamedTuple):
-    """What a command left on the terminal."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> dict[str, Any]:
-        return json.loads(self.out)
-
-
-RunCommand = Callable[..., Outcome]
 
 
 @pytest.fixture
 def aml_mil(capsys: pytest.CaptureFixture[str]) -> RunCommand:
     """Run the command line in this process."""
-
-    def run(*words: object) -> Outcome:
-        capsys.readouterr()
-        code = main([str(word) for word in words])
-        return Outcome(code, *capsys.readouterr())
-
-    return run
+    return runner(capsys)
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import EMBED, Outcome, RunCommand
+from tests.command_line import Outcome, RunCommand
+from tests.e2e.conftest import EMBED
 
 
 def assert_one_line(outcome: Outcome, *words: str, code: int = 1) -> None:

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import aml_mil as api
-from tests.e2e.conftest import EMBED, RunCommand
+from tests.command_line import RunCommand
+from tests.e2e.conftest import EMBED
 
 FAST = ["--epochs", "2", "--seeds", "2", "--num-folds", "3"]
 

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from stores import open_store
-from tests.e2e.conftest import EMBED, RunCommand
+from tests.command_line import RunCommand
+from tests.e2e.conftest import EMBED
 
 
 def contents(path: Path) -> dict[str, bytes]:

@@ -1,10 +1,7 @@
 import csv
 import io
-import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -13,31 +10,13 @@ from aml_mil.cohort import read_cohort
 from aml_mil.embedding import embed
 from aml_mil.encoders import load_encoder
 from aml_mil.evaluation import cell_map
-from cli.main import main
+from tests.command_line import RunCommand, runner
 from tests.evaluation.cohorts import EMBED, SIZE_PX, Fitted, draw_cohort
-
-
-class Outcome(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> dict[str, Any]:
-        return json.loads(self.out)
-
-
-RunCommand = Callable[..., Outcome]
 
 
 @pytest.fixture
 def command(capsys: pytest.CaptureFixture[str]) -> RunCommand:
-    def run(*words: object) -> Outcome:
-        capsys.readouterr()
-        code = main([str(word) for word in words])
-        return Outcome(code, *capsys.readouterr())
-
-    return run
+    return runner(capsys)
 
 
 @pytest.fixture
