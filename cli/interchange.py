@@ -9,6 +9,7 @@ import click
 
 from cli.output import json_option, note, print_facts, print_json
 from cli.progress import with_bar
+from cli.store_path import NewStorePath
 from stores import open_store, store_info
 from stores.interchange import ImportOptions, InterchangeUsageError, import_source
 
@@ -27,7 +28,7 @@ MAX_LINES_OF_A_KIND = 10
     "--out",
     required=True,
     metavar="STORE",
-    type=click.Path(path_type=Path),
+    type=NewStorePath(),
     help="New NAME.zarr or NAME.h5store; it appears when it is whole.",
 )
 @click.option(

@@ -10,6 +10,7 @@ from cli.failure import CommandError
 from cli.interchange import export_command, import_command
 from cli.output import json_option, note, print_facts, print_json
 from cli.progress import with_bar
+from cli.store_path import NewStorePath
 from stores import (
     CopyRecord,
     FeatureStore,
@@ -23,10 +24,9 @@ from stores import (
     store_info,
     verify_store,
 )
-from stores.open import SUFFIXES
 
 store_argument = click.argument("path", metavar="STORE", type=click.Path(path_type=Path))
-out_argument = click.argument("out", metavar="OUT", type=click.Path(path_type=Path))
+out_argument = click.argument("out", metavar="OUT", type=NewStorePath())
 threads_option = click.option(
     "--threads", type=click.IntRange(min=1), help="Bags checked at once; else one per processor."
 )
@@ -175,7 +175,6 @@ def copy(*, source: Path, out: Path, as_json: bool) -> None:
 
     OUT appears when it is whole; interrupted, the same command continues.
     """
-    _check_suffix(out)
     with open_store(source) as opened:
         _report(copy_store(opened, out), len(opened), out, "copy", as_json=as_json)
 
@@ -193,7 +192,6 @@ def merge(*, sources: tuple[Path, ...], out: Path, as_json: bool) -> None:
         raise click.UsageError("give at least two stores, and the new one last")
     if len({path.resolve() for path in sources}) < len(sources):
         raise click.UsageError("a store is given twice")
-    _check_suffix(out)
     with ExitStack() as stack:
         opened = [stack.enter_context(open_store(path)) for path in sources]
         total = sum(len(each) for each in opened)
@@ -221,8 +219,3 @@ def _num_bags(opened: FeatureStore) -> int:
         return len(opened)
     except StoreDamagedError:
         return 0  # the folder of bags is missing: a repair makes it
-
-
-def _check_suffix(out: Path) -> None:
-    if out.suffix not in SUFFIXES:
-        raise click.UsageError(f"a store's name ends in {' or '.join(SUFFIXES)}, got {out.name!r}")

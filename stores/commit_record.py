@@ -5,12 +5,11 @@ finds the files as recorded knows them to be the committed ones, without asking 
 format about bytes it cannot trust.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from stores.arrays import ArrayEntry, content_sha256, num_bytes
 from stores.documents import JSON, DocumentError, Fields, as_json, decode_document, encode_document
-from stores.errors import StoreVersionError
 from stores.schema import (
     ARRAY_NAMES,
     COLOUR,
@@ -29,11 +28,11 @@ from stores.schema import (
     Manifest,
     QuarantinedFile,
 )
+from stores.versions import Migrations, bring_up
 
 BAG_FILE = "bag.json"
 
-MIGRATIONS: Mapping[int, Callable[[Fields], Fields]] = {}
-"""For each older version, what turns the fields of a bag into those of the next."""
+MIGRATIONS: Migrations = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,18 +126,9 @@ def decode_record(data: bytes, manifest: Manifest) -> CommitRecord:
         DocumentError: damaged, inconsistent, or of a bag of another store.
         StoreVersionError: a newer release wrote it.
     """
-    fields = decode_document(data)
-    version = fields.count("schema_version")
-    if version > SCHEMA_VERSION:
-        raise StoreVersionError(
-            f"{BAG_FILE} has format version {version}, this release reads up to {SCHEMA_VERSION}; "
-            "install a newer one: pip install --upgrade aml-mil"
-        )
-    while version < SCHEMA_VERSION:
-        if version not in MIGRATIONS:
-            raise DocumentError(f"there is no format version {version}")
-        fields = MIGRATIONS[version](fields)
-        version += 1
+    fields = bring_up(
+        decode_document(data), version=SCHEMA_VERSION, migrations=MIGRATIONS, where=BAG_FILE
+    )
     fields.check_keys(
         *("schema_version", "bag_id", "num_instances", "label", "attributes", "quarantined"),
         *("fingerprint", "arrays", "files", "content_sha256", "identity_sha256"),

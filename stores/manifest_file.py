@@ -1,13 +1,12 @@
 """``manifest.json``: created once and exclusively, and compared for ever after."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from stores import files
 from stores.documents import (
     JSON,
     MAX_DOCUMENT_BYTES,
-    DocumentError,
     Fields,
     decode_document,
     encode_document,
@@ -16,14 +15,13 @@ from stores.errors import (
     NotAStoreError,
     StoreDamagedError,
     StoreMismatchError,
-    StoreVersionError,
 )
 from stores.schema import SCHEMA_VERSION, Manifest
+from stores.versions import Migrations, bring_up
 
 MANIFEST_FILE = "manifest.json"
 
-MIGRATIONS: Mapping[int, Callable[[Fields], Fields]] = {}
-"""For each older version, what turns the fields of its manifest into those of the next."""
+MIGRATIONS: Migrations = {}
 
 
 def encode_manifest(manifest: Manifest, store_format: str) -> bytes:
@@ -65,18 +63,12 @@ def read_manifest(path: Path) -> tuple[Manifest, str]:
     except ValueError as error:
         raise StoreDamagedError(path, f"{MANIFEST_FILE}: {error}") from error
     try:
-        fields = decode_document(data.tobytes())
-        version = fields.count("schema_version")
-        if version > SCHEMA_VERSION:
-            raise StoreVersionError(
-                f"{path} has format version {version}, this release reads up to {SCHEMA_VERSION}; "
-                "install a newer one: pip install --upgrade aml-mil"
-            )
-        while version < SCHEMA_VERSION:
-            if version not in MIGRATIONS:
-                raise DocumentError(f"there is no format version {version}")
-            fields = MIGRATIONS[version](fields)
-            version += 1
+        fields = bring_up(
+            decode_document(data.tobytes()),
+            version=SCHEMA_VERSION,
+            migrations=MIGRATIONS,
+            where=path,
+        )
         return _manifest(fields), fields.text("format")
     except ValueError as error:
         raise StoreDamagedError(path, f"{MANIFEST_FILE}: {error}") from error

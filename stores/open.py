@@ -56,8 +56,7 @@ def create_store(path: Path | str, manifest: Manifest) -> FeatureStore:
         StoreDamagedError: there are bags, but no manifest.
     """
     path = Path(path)
-    if path.suffix not in SUFFIXES:
-        raise ValueError(f"a store's name ends in {' or '.join(SUFFIXES)}, got {path.name!r}")
+    check_suffix(path)
     if manifest.schema_version != SCHEMA_VERSION:
         raise ValueError(f"only version {SCHEMA_VERSION} is written, got {manifest.schema_version}")
     kind = SUFFIXES[path.suffix]
@@ -67,6 +66,16 @@ def create_store(path: Path | str, manifest: Manifest) -> FeatureStore:
     store = open_store(path)
     check_same_identity(path, store.manifest, manifest)
     return store
+
+
+def check_suffix(path: Path) -> None:
+    """Refuse a name from which no format follows.
+
+    Raises:
+        ValueError: the suffix names no format.
+    """
+    if path.suffix not in SUFFIXES:
+        raise ValueError(f"a store's name ends in {' or '.join(SUFFIXES)}, got {path.name!r}")
 
 
 def open_or_create_store(path: Path | str, manifest: Manifest) -> FeatureStore:

@@ -9,7 +9,7 @@ from pathlib import Path
 from stores import files
 from stores.base import FeatureStore
 from stores.errors import StoreError, StoreExistsError, StoreMismatchError
-from stores.open import SUFFIXES, create_store
+from stores.open import check_suffix, create_store
 from stores.schema import Manifest
 
 
@@ -19,20 +19,26 @@ def staged_path(path: Path) -> Path:
 
 
 @contextmanager
-def staged_store(path: Path, manifest: Manifest) -> Iterator[FeatureStore]:
+def staged_store(
+    path: Path, manifest: Manifest, *, discard_on: type[Exception] | tuple[()] = ()
+) -> Iterator[FeatureStore]:
     """Hand out a store under a hidden name, and give it its own at the end.
 
-    Interrupted in any way it keeps the hidden name, and the next call for the same path and
-    manifest continues it.
+    Interrupted it keeps the hidden name, and the next call for the same path and manifest
+    continues it.
+
+    Args:
+        path: Of the new store.
+        manifest: Of the new store.
+        discard_on: Errors after which there is nothing to continue: the hidden store is removed.
 
     Raises:
         ValueError: the suffix names no format.
         StoreExistsError: there is something at the path already.
         StoreError: another process is at it.
     """
-    if path.suffix not in SUFFIXES:
-        raise ValueError(f"a store's name ends in {' or '.join(SUFFIXES)}, got {path.name!r}")
-    _refuse_existing(path)
+    check_suffix(path)
+    refuse_existing(path)
     hidden = staged_path(path)
     with files.noting(f"while creating the store {path}"):
         files.make_dir(hidden)
@@ -41,10 +47,13 @@ def staged_store(path: Path, manifest: Manifest) -> Iterator[FeatureStore]:
         try:
             with store:
                 yield store
+        except discard_on:
+            files.remove_dir(hidden)
+            raise
         except Exception as error:
             error.add_note(f"what is done is kept in {hidden}; the same command continues it")
             raise
-        _refuse_existing(path)
+        refuse_existing(path)
         files.move_dir(hidden, path)
         files.sync_dir(path.parent)
 
@@ -64,7 +73,12 @@ def _create_or_continue(hidden: Path, manifest: Manifest) -> FeatureStore:
     return create_store(hidden, manifest)
 
 
-def _refuse_existing(path: Path) -> None:
+def refuse_existing(path: Path) -> None:
+    """Refuse to write over anything.
+
+    Raises:
+        StoreExistsError: there is something at the path.
+    """
     if path.exists() or path.is_symlink():
         raise StoreExistsError(f"{path} is there already; choose another name or remove it")
 

@@ -55,7 +55,8 @@ def export_store(store: FeatureStore, layout: str, path: Path) -> Iterator[Expor
         A record per bag.
 
     Raises:
-        ExportError: the layout cannot hold the store, or there is something at the path.
+        ExportError: the layout cannot hold the store.
+        StoreExistsError: there is something at the path already.
     """
     return EXPORTERS[layout](store, path)
 

@@ -28,6 +28,7 @@ from stores.interchange.errors import (
     name_some,
 )
 from stores.interchange.exporting import ExportedBag
+from stores.interchange.hidden_path import hidden_path
 from stores.interchange.own_notes import OwnNotes, manifest_json, parse_about, parse_manifest
 from stores.interchange.source import (
     Content,
@@ -37,7 +38,6 @@ from stores.interchange.source import (
     Source,
     SourceBag,
 )
-from stores.interchange.staging import staged_path
 from stores.schema import COLOUR, Manifest
 
 SUFFIXES = (".h5ad", ".zarr")
@@ -225,7 +225,8 @@ def export_anndata(
 
     Raises:
         InterchangeUsageError: another suffix.
-        ExportError: embeddings of another length, or something is at the path.
+        ExportError: embeddings of another length.
+        StoreExistsError: there is something at the path already.
         InterchangeError: anndata is not installed.
     """
     anndata = load_library()
@@ -233,7 +234,7 @@ def export_anndata(
         raise InterchangeUsageError(
             f"an AnnData file ends in {' or '.join(SUFFIXES)}, got {path.name!r}"
         )
-    with staged_path(path) as hidden:
+    with hidden_path(path) as hidden:
         cells = CellRows.empty(store)
         yield from collect_rows(store, cells)
         for name, values in (embeddings or {}).items():

@@ -19,6 +19,7 @@ from stores.interchange.errors import SourceError, name_some
 from stores.interchange.exporting import ExportedBag, file_names, write_csv
 from stores.interchange.folders import check_distinct, files_of
 from stores.interchange.h5_files import dataset_names, describe_h5, load_h5
+from stores.interchange.hidden_path import hidden_path
 from stores.interchange.npy_files import (
     describe_npy,
     describe_npz,
@@ -34,7 +35,6 @@ from stores.interchange.own_notes import (
     write_own_notes,
 )
 from stores.interchange.source import Content, FeatureSpec, ImportOptions, Source, SourceBag
-from stores.interchange.staging import staged_path
 from stores.interchange.tables import LabelTable, check_labels, labels_for, notes_on
 from stores.schema import (
     COLOUR,
@@ -165,10 +165,10 @@ def export_bags(store: FeatureStore, path: Path) -> Iterator[ExportedBag]:
         path: New folder.
 
     Raises:
-        ExportError: there is something at the path.
+        StoreExistsError: there is something at the path.
     """
     names = file_names(store)
-    with staged_path(path) as folder:
+    with hidden_path(path) as folder:
         folder.mkdir(parents=True)
         rows = [(ID_COLUMNS[0], LABEL_COLUMNS[0])]
         for bag_id, name in names.items():

@@ -24,8 +24,8 @@ from stores.interchange.exporting import (
 )
 from stores.interchange.folders import files_of
 from stores.interchange.h5_files import describe_h5, load_h5
+from stores.interchange.hidden_path import hidden_path
 from stores.interchange.source import Content, Finding, ImportOptions, Source, SourceBag
-from stores.interchange.staging import staged_path
 from stores.interchange.tables import LabelTable, check_labels, labels_for, notes_on
 from stores.interchange.tensor_files import TensorFiles
 from stores.schema import COORDS
@@ -139,11 +139,12 @@ def export_clam(
         tensors: Writes ``pt_files`` too.
 
     Raises:
-        ExportError: the store holds maps, or there is something at the path.
+        ExportError: the store holds maps.
+        StoreExistsError: there is something at the path already.
     """
     check_vectors(store, "CLAM")
     names = file_names(store)
-    with staged_path(path) as folder:
+    with hidden_path(path) as folder:
         (folder / H5_DIR).mkdir(parents=True)
         if tensors is not None:
             (folder / PT_DIR).mkdir()

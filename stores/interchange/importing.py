@@ -19,8 +19,8 @@ from stores.interchange.conversion import convert
 from stores.interchange.errors import SourceError, name_some
 from stores.interchange.numbers import storage_dtype, widest
 from stores.interchange.source import Finding, Source, SourceBag
-from stores.interchange.staging import staged_store
 from stores.schema import Bag, Manifest
+from stores.staged_store import staged_store
 
 UNKNOWN_ENCODER = "unknown"
 IMPORTED = "imported"
@@ -111,13 +111,13 @@ def import_source(
 
     Raises:
         SourceError: the data cannot be imported; no store is left.
-        ExportError: there is something at the path already.
-        InterchangeUsageError: the suffix names no format.
+        StoreExistsError: there is something at the path already.
+        ValueError: the suffix names no format.
     """
     if strict and source.findings:
         raise SourceError(_strictly([str(finding) for finding in source.findings]))
     manifest = manifest_for(source, encoder_name=encoder_name)
-    with staged_store(path, manifest) as store:
+    with staged_store(path, manifest, discard_on=StoreError) as store:
         total = len(source.bags)
         expected = {bag.bag_id for bag in source.bags}
         for stale in set(store.bag_ids) - expected:  # of an interrupted import of another source

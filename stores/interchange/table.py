@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from stores.base import FeatureStore
 from stores.interchange.errors import ExportError, SourceError, name_some
 from stores.interchange.exporting import ExportedBag, check_vectors, left_out
+from stores.interchange.hidden_path import hidden_path
 from stores.interchange.source import (
     Content,
     FeatureSpec,
@@ -24,7 +25,6 @@ from stores.interchange.source import (
     Source,
     SourceBag,
 )
-from stores.interchange.staging import staged_path
 from stores.interchange.tables import pick_column, read_header, read_rows
 
 BAG_COLUMNS = ("bag", "bag_id", "patient_id")
@@ -206,7 +206,8 @@ def export_table(store: FeatureStore, path: Path) -> Iterator[ExportedBag]:
         path: New file.
 
     Raises:
-        ExportError: the store holds maps, or there is something at the path.
+        ExportError: the store holds maps.
+        StoreExistsError: there is something at the path already.
     """
     check_vectors(store, "a table")
     ids = store.bag_ids
@@ -215,7 +216,7 @@ def export_table(store: FeatureStore, path: Path) -> Iterator[ExportedBag]:
     (width,) = store.manifest.feature_shape
     known = store.manifest.numerics.get("feature_names")
     names = known if isinstance(known, Sequence) and len(known) == width else _default_names(width)
-    with staged_path(path) as hidden, hidden.open("w", encoding="utf-8", newline="") as file:
+    with hidden_path(path) as hidden, hidden.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([BAG_COLUMNS[0], LABEL_COLUMNS[0], *names])
         for bag_id in ids:

@@ -27,8 +27,8 @@ from stores.interchange.exporting import (
 )
 from stores.interchange.folders import files_of, one_value
 from stores.interchange.h5_files import H5Description, describe_h5, load_h5
+from stores.interchange.hidden_path import hidden_path
 from stores.interchange.source import ImportOptions, Source, SourceBag
-from stores.interchange.staging import staged_path
 from stores.interchange.tables import check_labels, labels_for, notes_on
 from stores.schema import COORDS
 
@@ -141,12 +141,13 @@ def export_trident(store: FeatureStore, path: Path) -> Iterator[ExportedBag]:
         path: New folder.
 
     Raises:
-        ExportError: the store holds maps, or there is something at the path.
+        ExportError: the store holds maps.
+        StoreExistsError: there is something at the path already.
     """
     check_vectors(store, "TRIDENT")
     names = file_names(store)
     encoder = store.manifest.encoder
-    with staged_path(path) as folder:
+    with hidden_path(path) as folder:
         features_dir = folder / f"{FEATURES_PREFIX}{encoder.replace('/', '_')}"
         features_dir.mkdir(parents=True)
         (folder / PATCHES_DIR).mkdir()

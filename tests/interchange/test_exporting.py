@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from aml_mil.interchange import export_store
-from stores import open_store, pack_bags
+from stores import StoreExistsError, open_store, pack_bags
 from stores.interchange import ExportError, InterchangeUsageError
-from stores.interchange.staging import staged_path
+from stores.interchange.hidden_path import hidden_path
 from tests.interchange.layouts import (
     TRIDENT_COORDS,
     bags_of,
@@ -143,16 +143,16 @@ def test_an_export_that_breaks_off_leaves_nothing(tmp_path: Path, layout: str) -
 def test_an_export_writes_over_nothing(tmp_path: Path, layout: str) -> None:
     store_of_cells(tmp_path / "s.zarr")
     (tmp_path / OUT[layout]).write_text("mine")
-    with pytest.raises(ExportError, match="is there already"):
+    with pytest.raises(StoreExistsError, match="is there already"):
         take_out(tmp_path / "s.zarr", layout, tmp_path / OUT[layout])
     assert (tmp_path / OUT[layout]).read_text() == "mine"
 
 
 def test_what_appears_during_an_export_is_not_written_over(tmp_path: Path) -> None:
-    staged = staged_path(tmp_path / "o")
+    staged = hidden_path(tmp_path / "o")
     staged.__enter__().write_text("ours")
     (tmp_path / "o").write_text("mine")
-    with pytest.raises(ExportError, match="is there already"):
+    with pytest.raises(StoreExistsError, match="is there already"):
         staged.__exit__(None, None, None)
     assert [path.name for path in tmp_path.iterdir()] == ["o"]
 
