@@ -19,7 +19,7 @@ from aml_mil.cohort.folds import (
     roles_of,
     write_folds,
 )
-from aml_mil.cohort.images import DECODE_RULE, RESIZE_RULE, decode_image, fit_image
+from aml_mil.cohort.images import DECODE_RULE, RESIZE_RULE, decode_image, fit_image, read_image_file
 from aml_mil.cohort.patients import Cell, Cohort, Patient
 from aml_mil.cohort.readers import read_cohort
 from aml_mil.cohort.synthetic import RenderProgress, render_cohort
@@ -50,6 +50,7 @@ __all__ = [
     "read_class_folders",
     "read_cohort",
     "read_folds",
+    "read_image_file",
     "render_cohort",
     "roles_of",
     "source_fingerprint",

@@ -8,6 +8,7 @@ size is known before a single pixel is decoded. Bytes after the end are ignored:
 import re
 import struct
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from aml_mil.cohort.errors import DamagedImageError
@@ -17,6 +18,7 @@ _JPEG_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 _JPEG_SIZE_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_END = 0xD9
 _JPEG_SCAN = 0xDA
+MAX_JPEG_SCANS = 500  # a progressive photograph has ten; each may touch every coefficient
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _BMP_UNCOMPRESSED = (0, 3, 6)
 
@@ -49,31 +51,42 @@ def inspect_jpeg(data: bytes) -> ImageHeader:
     """Walk the segments to the end-of-image marker, over any number of scans.
 
     Raises:
-        DamagedImageError: The file ends before its marker, or has no picture in it.
+        DamagedImageError: The file ends before its marker, has no picture in it or two, or more
+            than 500 scans.
     """
-    header: ImageHeader | None = None
-    has_scan = False
+    frames: list[ImageHeader] = []
+    num_scans = 0
+    for marker, position, length in _jpeg_segments(data):
+        num_scans += marker == _JPEG_SCAN
+        if marker in _JPEG_SIZE_MARKERS and length >= 8:
+            bits, height, width, channels = struct.unpack_from(">BHHB", data, position + 2)
+            frames.append(
+                ImageHeader(
+                    format="JPEG", width_px=width, height_px=height, bits=bits, channels=channels
+                )
+            )
+        if len(frames) > 1 or num_scans > MAX_JPEG_SCANS:
+            message = f"damaged jpeg: two frames in one file, or over {MAX_JPEG_SCANS} scans"
+            raise DamagedImageError(message)
+    if not frames or not num_scans:
+        message = "jpeg without a picture: no frame or no scan before its end"
+        raise DamagedImageError(message)
+    return frames[0]
+
+
+def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yield marker, start and length of each segment, up to the end-of-image marker."""
     position = 2
     while match := _JPEG_MARKER.search(data, position):
         marker, position = data[match.end() - 1], match.end()
         if marker == _JPEG_END:
-            if header is None or not has_scan:
-                message = "jpeg without a picture: no frame or no scan before its end"
-                raise DamagedImageError(message)
-            return header
+            return
         if marker in (0x01, 0xD8):
             continue
-        if position + 2 > len(data):
-            break
         length = int.from_bytes(data[position : position + 2])
-        if position + length > len(data):
+        if position + max(length, 2) > len(data):
             break
-        if marker in _JPEG_SIZE_MARKERS and length >= 8:
-            bits, height, width, channels = struct.unpack_from(">BHHB", data, position + 2)
-            header = ImageHeader(
-                format="JPEG", width_px=width, height_px=height, bits=bits, channels=channels
-            )
-        has_scan = has_scan or marker == _JPEG_SCAN
+        yield marker, position, length
         position += length
     raise truncated("jpeg: no end-of-image marker", data)
 

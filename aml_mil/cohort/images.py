@@ -8,6 +8,7 @@ import io
 import struct
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
@@ -18,6 +19,7 @@ from PIL import Image
 from aml_mil.cohort.containers import ImageHeader, inspect_bmp, inspect_jpeg, inspect_png
 from aml_mil.cohort.errors import DamagedImageError
 from aml_mil.cohort.tiff import inspect_tiff
+from stores.files import read_bytes
 
 DECODE_RULE = (
     "first picture of the file; transparency composited on white (ignored where nothing is "
@@ -28,6 +30,7 @@ IMAGE_SUFFIXES = frozenset({".tif", ".tiff", ".jpg", ".jpeg", ".png", ".bmp"})
 MIN_SHORT_SIDE_PX = 16
 MAX_SHORT_SIDE_PX = 1024
 MAX_LONG_SIDE_PX = 4096
+MAX_FILE_BYTES = 2**27  # several uncompressed pictures of the largest size
 
 _INSPECTORS: MappingProxyType[bytes, Callable[[bytes], ImageHeader]] = MappingProxyType(
     {
@@ -57,6 +60,19 @@ _PILLOW_ERRORS = (
     zlib.error,
     Image.DecompressionBombError,
 )
+
+
+def read_image_file(path: Path) -> bytes:
+    """Read the bytes of one image file.
+
+    Raises:
+        OSError: It cannot be read.
+        DamagedImageError: It is over 128 MiB or no regular file.
+    """
+    try:
+        return read_bytes(path, max_bytes=MAX_FILE_BYTES).tobytes()
+    except ValueError as error:
+        raise DamagedImageError(f"no image of a cell: {error}") from error
 
 
 def decode_image(data: bytes) -> NDArray[np.uint8]:
@@ -137,6 +153,8 @@ def _check_size(width: int, height: int) -> None:
 
 def _decode_jpeg(data: bytes) -> NDArray[np.uint8]:
     try:
+        height, width, *_ = simplejpeg.decode_jpeg_header(data, strict=True)
+        _check_size(width, height)
         image: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, "RGB", strict=True)
     except ValueError as error:
         if any(warning in str(error) for warning in _HARMLESS_JPEG):

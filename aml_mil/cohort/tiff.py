@@ -9,13 +9,19 @@ from aml_mil.cohort.containers import ImageHeader, truncated
 from aml_mil.cohort.errors import DamagedImageError
 
 MAX_DIRECTORIES = 1024
+MAX_VALUES = 2**16  # of one tag that is read: strips or tiles of a picture
+MAX_TILE_SIDE_PX = 4096
 WIDTH, HEIGHT, BITS, COMPRESSION = 256, 257, 258, 259
 STRIP_OFFSETS, CHANNELS, STRIP_SIZES = 273, 277, 279
-TILE_OFFSETS, TILE_SIZES = 324, 325
+TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_SIZES = 322, 323, 324, 325
 JPEG_OFFSET, JPEG_SIZE = 513, 514
 # Directories that hang on a directory: sub-images, EXIF, GPS.
 NESTED = (330, 34665, 34853)
 _PIXELS = ((STRIP_OFFSETS, STRIP_SIZES), (TILE_OFFSETS, TILE_SIZES), (JPEG_OFFSET, JPEG_SIZE))
+_READ = frozenset(
+    {WIDTH, HEIGHT, BITS, COMPRESSION, CHANNELS, TILE_WIDTH, TILE_HEIGHT, *NESTED}
+    | {tag for pair in _PIXELS for tag in pair}
+)
 _FORMATS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 _SIZES |= {16: 8, 17: 8, 18: 8}
@@ -45,7 +51,8 @@ def inspect_tiff(data: bytes) -> ImageHeader:
         Size and depth of the first picture.
 
     Raises:
-        DamagedImageError: Something lies beyond the end of the file.
+        DamagedImageError: Something lies beyond the end of the file, or is claimed so often or so
+            large that reading it would take far more memory than the file has.
     """
     variant = _variant(data)
     directories = list(_directories(data, variant))
@@ -100,13 +107,20 @@ def _read_directory(data: bytes, offset: int, variant: _Variant) -> _Directory:
     end = offset + variant.entries_size + count * entry_size
     (next_offset,) = _unpack(data, variant.order + variant.word, end)
     values = {}
+    total = 0
     for position in range(offset + variant.entries_size, end, entry_size):
-        tag, values_found = _read_entry(data, position, variant)
+        tag, size, values_found = _read_entry(data, position, variant)
         values[tag] = values_found
+        total += size
+    # Decoders read all of it, however often one place is claimed; honest tags hardly share any.
+    if total > 2 * len(data):
+        message = f"tiff: tags claim {total} bytes of a file of {len(data)}"
+        raise DamagedImageError(message)
     return _Directory(values, next_offset)
 
 
-def _read_entry(data: bytes, position: int, variant: _Variant) -> tuple[int, tuple[int, ...]]:
+def _read_entry(data: bytes, position: int, variant: _Variant) -> tuple[int, int, tuple[int, ...]]:
+    """Return tag, size of its values in bytes, and the values where they are of use here."""
     tag, kind, count = _unpack(data, f"{variant.order}HH{variant.word}", position)
     inline = position + 4 + variant.word_size
     size = _SIZES.get(kind, 1) * count
@@ -115,12 +129,19 @@ def _read_entry(data: bytes, position: int, variant: _Variant) -> tuple[int, tup
         (start,) = _unpack(data, variant.order + variant.word, inline)
     if start + size > len(data):
         raise truncated(f"tiff: values of tag {tag} missing", data)
-    if kind not in _FORMATS:
-        return tag, ()
-    return tag, _unpack(data, f"{variant.order}{count}{_FORMATS[kind]}", start)
+    if kind not in _FORMATS or tag not in _READ:
+        return tag, size, ()
+    if count > MAX_VALUES:
+        message = f"tiff: {count} values of tag {tag}, expected at most {MAX_VALUES}"
+        raise DamagedImageError(message)
+    return tag, size, _unpack(data, f"{variant.order}{count}{_FORMATS[kind]}", start)
 
 
 def _check_pixels(data: bytes, values: dict[int, tuple[int, ...]]) -> None:
+    side = max((*values.get(TILE_WIDTH, ()), *values.get(TILE_HEIGHT, ())), default=0)
+    if side > MAX_TILE_SIDE_PX:
+        message = f"tiff: tiles of {side} px, expected at most {MAX_TILE_SIDE_PX}"
+        raise DamagedImageError(message)
     for offsets_tag, sizes_tag in _PIXELS:
         offsets, sizes = values.get(offsets_tag, ()), values.get(sizes_tag, ())
         ends = (offset + size for offset, size in zip(offsets, sizes, strict=False))

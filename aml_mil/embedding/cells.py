@@ -7,7 +7,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from aml_mil.cohort import Cell, DamagedImageError, Patient, decode_image, fit_image
+from aml_mil.cohort import (
+    Cell,
+    DamagedImageError,
+    Patient,
+    decode_image,
+    fit_image,
+    read_image_file,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -45,9 +52,11 @@ def load_cell(patient: Patient, cell: Cell, *, image_size_px: int) -> LoadedCell
         The image, or why there is none.
     """
     try:
-        data = cell.path.read_bytes()
+        data = read_image_file(cell.path)
     except OSError as error:
         return LoadedCell(patient=patient, cell=cell, io_error=error.strerror or str(error))
+    except DamagedImageError as error:
+        return LoadedCell(patient=patient, cell=cell, damage=str(error))
     sha256 = hashlib.sha256(data).hexdigest()
     try:
         image = fit_image(decode_image(data), image_size_px)
@@ -61,9 +70,11 @@ def load_cell(patient: Patient, cell: Cell, *, image_size_px: int) -> LoadedCell
 def hash_cell(patient: Patient, cell: Cell) -> LoadedCell:
     """Read one file for its SHA-256 alone."""
     try:
-        data = cell.path.read_bytes()
+        data = read_image_file(cell.path)
     except OSError as error:
         return LoadedCell(patient=patient, cell=cell, io_error=error.strerror or str(error))
+    except DamagedImageError as error:
+        return LoadedCell(patient=patient, cell=cell, damage=str(error))
     return LoadedCell(patient=patient, cell=cell, sha256=hashlib.sha256(data).hexdigest())
 
 

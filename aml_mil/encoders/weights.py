@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from aml_mil.encoders.errors import WeightsError, name_keys
+from aml_mil.tensor_file import check_extent, load_tensors
 
 WRAPPERS = ("state_dict", "model")
 PARALLEL_PREFIX = "module."
@@ -103,7 +104,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 def _read_torch(path: Path) -> object:
     try:
-        content: object = torch.load(path, map_location="cpu", weights_only=True)
+        content = load_tensors(path)
     except UnpicklingError as error:
         message = (
             f"{path}: refused, because it is damaged or holds more than tensors, which could run "
@@ -112,7 +113,7 @@ def _read_torch(path: Path) -> object:
         raise WeightsError(message) from error
     except OSError as error:
         raise WeightsError(_unreadable(path, error)) from error
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
+    except (RuntimeError, EOFError, ValueError, KeyError, TypeError) as error:
         message = f"{path}: not a whole file of torch: {error}; copy it again"
         raise WeightsError(message) from error
     return content
@@ -130,6 +131,11 @@ def _unwrap(content: object, path: Path) -> dict[str, Tensor]:
     if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
         message = f"{path}: expected tensors by name, plain or under {' or '.join(WRAPPERS)}"
         raise WeightsError(message)
+    for name, tensor in content.items():
+        try:
+            check_extent(tensor, what=str(name))
+        except ValueError as error:
+            raise WeightsError(f"{path}: {error}") from error
     if all(name.startswith(PARALLEL_PREFIX) for name in content):
         return {name.removeprefix(PARALLEL_PREFIX): t for name, t in content.items()}
     return content

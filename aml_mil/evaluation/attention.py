@@ -16,6 +16,7 @@ from scipy.special import softmax
 from aml_mil.evaluation.bootstrap import Interval, bca_interval, jackknife_influence, resample
 from aml_mil.evaluation.errors import EvaluationError
 from aml_mil.evaluation.kinds import Kind, kind_of
+from stores.numpy_files import load_npz
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -57,14 +58,14 @@ def read_attention(path: Path) -> Attention:
         EvaluationError: The file is missing or not as fit-mil writes it.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            attention = Attention(
-                patient_ids=tuple(arrays["bag_ids"].tolist()),
-                offsets=arrays["offsets"],
-                scores=arrays["scores"],
-            )
+        arrays = load_npz(path, ("bag_ids", "offsets", "scores"))
     except (FileNotFoundError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise EvaluationError(f"expected a run's attention in {path}, got {error}") from error
+    attention = Attention(
+        patient_ids=tuple(arrays["bag_ids"].tolist()),
+        offsets=arrays["offsets"],
+        scores=arrays["scores"],
+    )
     if attention.offsets[-1] != attention.scores.shape[1]:
         raise EvaluationError(f"{path}: offsets and scores differ in the number of cells")
     return attention

@@ -4,7 +4,6 @@ N instances, D… the shape of one feature.
 """
 
 import warnings
-import zipfile
 from pathlib import Path
 from pickle import UnpicklingError  # noqa: TID251  (the error only: nothing is unpickled here)
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
+from aml_mil.tensor_file import check_extent, load_tensors
 from stores.interchange import FeatureSpec, SourceError
 
 
@@ -49,13 +49,10 @@ class TorchFiles:
 
 
 def _read(path: Path) -> torch.Tensor:
-    """Open a tensor; of a file in today's format only what is used is read from the disk."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about formats; what is wrong raises below
-            value = torch.load(
-                path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
-            )
+            value = load_tensors(path)
     except UnpicklingError as error:
         raise SourceError(
             f"{path} holds pickled Python objects, expected one tensor; nothing of it was run: "
@@ -72,6 +69,10 @@ def _read(path: Path) -> torch.Tensor:
             f"{path} holds a tensor of shape {tuple(tensor.shape)} ({tensor.layout}), "
             "expected a dense one (N, D)"
         )
+    try:
+        check_extent(tensor, what="the tensor")
+    except ValueError as error:
+        raise SourceError(f"{path}: {error}") from error
     return tensor
 
 

@@ -146,12 +146,19 @@ class Run:
             )
         )
         prefix = _prefix(fold, seed)
-        with safetensors.safe_open(self.path / HEADS_FILE, framework="pt") as file:
-            names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118
-            if not names:
-                raise RunError(f"expected a head of fold {fold}, seed {seed} in {self.path}")
-            state = {name.removeprefix(prefix): file.get_tensor(name) for name in names}
-        head.to(next(iter(state.values())).dtype).load_state_dict(state)
+        path = self.path / HEADS_FILE
+        try:
+            with safetensors.safe_open(path, framework="pt") as file:
+                names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118
+                if not names:
+                    raise RunError(f"expected a head of fold {fold}, seed {seed} in {self.path}")
+                state = {name.removeprefix(prefix): file.get_tensor(name) for name in names}
+            head.to(next(iter(state.values())).dtype).load_state_dict(state)
+        except (safetensors.SafetensorError, RuntimeError, TypeError) as error:
+            reason = " ".join(str(error).split())
+            raise RunError(
+                f"{path} is damaged ({reason}); fit again into another folder"
+            ) from error
         return head.eval()
 
 

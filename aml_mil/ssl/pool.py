@@ -20,6 +20,7 @@ from aml_mil.cohort import (
     fit_image,
     read_class_folders,
     read_cohort,
+    read_image_file,
 )
 from aml_mil.cohort.class_folders import holds_class_folders
 from aml_mil.cohort.mll import find_metadata
@@ -210,4 +211,4 @@ def count_types(sources: Sequence[ImageSource]) -> Mapping[str, int]:
 
 
 def _read(path: Path, side_px: int) -> NDArray[np.uint8]:
-    return fit_image(decode_image(path.read_bytes()), side_px)
+    return fit_image(decode_image(read_image_file(path)), side_px)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from stores.base import FeatureStore
 from stores.documents import JSON
+from stores.interchange.anndata_guard import check_file
 from stores.interchange.cell_rows import CellRows, collect_rows
 from stores.interchange.errors import (
     ExportError,
@@ -119,6 +120,7 @@ def _read(path: Path) -> Any:
     if not path.exists():
         raise SourceError(f"{path} is not there; check the path")
     try:
+        check_file(path)
         return read(path)
     except (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError) as error:
         raise SourceError(f"{path} cannot be read as AnnData: {error}") from error

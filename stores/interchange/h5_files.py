@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 from stores.documents import JSON
 from stores.interchange.errors import SourceError, name_some
 from stores.interchange.source import Content, FeatureSpec
+from stores.plain_hdf5 import plain_dataset
+
+MAX_ATTRIBUTE_BYTES = 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,13 +71,13 @@ def describe_h5(
         SourceError: the dataset is missing, of another shape, or the N differ.
     """
     with opened(path) as file:
-        values = file.get(features)
-        if not isinstance(values, h5py.Dataset):
+        if features not in file.keys():  # noqa: SIM118 (`in file` would follow a link)
             names = name_some(sorted(file)) or "nothing"
             raise SourceError(f"{path} has no dataset {features!r}, it holds {names}")
+        values = plain_dataset(file, features)
         if values.ndim not in (1, 2) and not (maps and values.ndim > 2):
             raise SourceError(f"{path}: {features} has shape {values.shape}, expected (N, D)")
-        places = file.get(coords)
+        places = _optional(file, coords)
         is_single = values.ndim == 1
         if places is not None and not is_single and places.shape != (len(values), 2):
             raise SourceError(
@@ -98,15 +101,31 @@ def describe_h5(
 def load_h5(path: Path, *, features: str, coords: str = "coords") -> Content:
     """Read the features and coords of a file that was described."""
     with opened(path) as file:
-        values: NDArray[Any] = file[features][...]
+        values: NDArray[Any] = plain_dataset(file, features)[...]
         if values.ndim == 1:
             return Content(features=values[np.newaxis])
-        places = file[coords][...] if coords in file else None
-    return Content(features=values, coords=places)
+        places = _optional(file, coords)
+        return Content(features=values, coords=None if places is None else places[...])
 
 
-def json_attributes(attributes: Mapping[str, Any]) -> dict[str, JSON]:
-    """Turn HDF5 attributes into plain JSON values; what JSON cannot hold becomes text."""
+def _optional(file: h5py.File, name: str) -> h5py.Dataset | None:
+    return plain_dataset(file, name) if file.get(name, getlink=True) is not None else None
+
+
+def json_attributes(attributes: h5py.AttributeManager) -> dict[str, JSON]:
+    """Turn HDF5 attributes into plain JSON values; what JSON cannot hold becomes text.
+
+    Raises:
+        ValueError: one is too large, or a list of texts, whose size nothing limits.
+    """
+    for name in attributes:
+        attribute = attributes.get_id(name)
+        is_texts = attribute.dtype.hasobject and attribute.shape != ()
+        if is_texts or attribute.get_storage_size() > MAX_ATTRIBUTE_BYTES:
+            raise ValueError(
+                f"attribute {name} is a list of texts or over {MAX_ATTRIBUTE_BYTES} bytes; "
+                "remove it"
+            )
     return {name: _plain(value) for name, value in attributes.items()}
 
 
@@ -127,6 +146,7 @@ def _plain(value: Any) -> JSON:
 
 
 def dataset_names(path: Path) -> tuple[str, ...]:
-    """Name the datasets in the root of a file."""
+    """Name the datasets in the root of a file, following no links."""
     with opened(path) as file:
-        return tuple(name for name, item in file.items() if isinstance(item, h5py.Dataset))
+        own = [name for name in file if isinstance(file.get(name, getlink=True), h5py.HardLink)]
+        return tuple(name for name in own if isinstance(file[name], h5py.Dataset))

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
+from stores import numpy_files
 from stores.interchange.errors import SourceError
 from stores.interchange.source import FeatureSpec
+from stores.numpy_files import ArrayHeader
 
 
 @contextmanager
@@ -19,46 +20,28 @@ def _reading(path: Path) -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, KeyError) as error:
-        text = str(error)
-        if "allow_pickle" in text or "Object arrays" in text:
-            text = "it holds pickled Python objects, expected numbers; save it as a plain array"
-        raise SourceError(f"{path} cannot be read as NumPy arrays: {text}") from error
+        raise SourceError(f"{path} cannot be read as NumPy arrays: {error}") from error
 
 
 def describe_npy(path: Path) -> FeatureSpec:
     """Read the header of an ``.npy`` file of features ``[N, D…]``.
 
     Raises:
-        SourceError: another file, pickled objects, or no features.
+        SourceError: another file, cut, pickled objects, or no features.
     """
-    with _reading(path), path.open("rb") as file:
-        shape, dtype = _header(file)
-    return spec_of_shape(shape, dtype, place=str(path))
+    with _reading(path):
+        header = numpy_files.npy_header(path)
+    return spec_of_shape(header.shape, header.dtype, place=str(path))
 
 
-def describe_npz(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
+def describe_npz(path: Path) -> Mapping[str, ArrayHeader]:
     """Read shape and dtype of every array of an ``.npz`` file from their headers.
 
     Raises:
-        SourceError: another file, or pickled objects.
+        SourceError: another file, cut, pickled objects, or a bomb.
     """
-    found = {}
-    with _reading(path), zipfile.ZipFile(path) as archive:
-        for member in archive.namelist():
-            with archive.open(member) as file:
-                found[member.removesuffix(".npy")] = _header(file)
-    return found
-
-
-def _header(file: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    version = npy_format.read_magic(file)
-    read = (
-        npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
-    )
-    shape, _, dtype = read(file)
-    if dtype.hasobject:
-        raise ValueError("Object arrays")
-    return shape, dtype
+    with _reading(path):
+        return numpy_files.npz_headers(path)
 
 
 def spec_of_shape(shape: tuple[int, ...], dtype: np.dtype[Any], *, place: str) -> FeatureSpec:
@@ -76,20 +59,17 @@ def load_npy(path: Path) -> NDArray[Any]:
     """Read an ``.npy`` file.
 
     Raises:
-        SourceError: another file, cut, or pickled objects.
+        SourceError: as ``describe_npy``.
     """
     with _reading(path):
-        values = np.load(path, allow_pickle=False)
-        if not isinstance(values, np.ndarray):
-            raise SourceError(f"{path} holds several arrays, expected one")
-        return values
+        return numpy_files.load_npy(path)
 
 
 def load_npz(path: Path, names: Sequence[str] | None = None) -> Mapping[str, NDArray[Any]]:
     """Read some arrays of an ``.npz`` file; all of them if None.
 
     Raises:
-        SourceError: another file, cut, or pickled objects.
+        SourceError: as ``describe_npz``.
     """
-    with _reading(path), np.load(path, allow_pickle=False) as file:
-        return {name: file[name] for name in (file.files if names is None else names)}
+    with _reading(path):
+        return numpy_files.load_npz(path, names)

@@ -172,9 +172,9 @@ def test_strict_refuses_what_would_be_reported(source: Path, tmp_path: Path) -> 
 
 
 def test_bad_data_in_the_last_bag_leaves_nothing(source: Path, tmp_path: Path) -> None:
+    opened = open_source("bags", source)
     data = (source / "c.npy").read_bytes()
     (source / "c.npy").write_bytes(data[:-5])
-    opened = open_source("bags", source)
     records = import_source(opened, tmp_path / "out.zarr")
     assert [next(records).bag_id, next(records).bag_id] == ["a", "b"]
     with pytest.raises(SourceError, match=r"c\.npy cannot be read"):

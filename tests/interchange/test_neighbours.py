@@ -58,7 +58,7 @@ def test_slides_of_one_case_are_pointed_out(tmp_path: Path) -> None:
             r"coords has shape \(2, 2\), expected \(3, 2\)",
         ),
         ({"features": np.zeros((2, 3, 4), "f4")}, r"shape \(2, 3, 4\), expected \(N, D\)"),
-        ({"features": np.full((1, 3), b"x")}, "the features are bytes"),
+        ({"features": np.full((1, 3), b"x")}, r"features holds \|S1, expected numbers"),
     ],
 )
 def test_wrong_datasets_are_said_in_one_line_and_nothing_is_left(

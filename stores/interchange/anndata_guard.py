@@ -1,0 +1,83 @@
+"""What an AnnData file must not hold before the library that reads all of it is let near.
+
+AnnData's reader follows links, and Zarr's runs the codecs that the metadata names, one of which
+unpickles.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from stores.claims import check_claim
+from stores.documents import MAX_DOCUMENT_BYTES
+from stores.plain_hdf5 import check_members
+
+ARRAY_DOCUMENTS = ("zarr.json", ".zarray", ".zmetadata")
+CODEC_KEYS = frozenset({"codecs", "index_codecs", "compressor", "filters"})
+CODECS = frozenset(
+    {"bytes", "transpose", "sharding_indexed", "vlen-utf8", "vlen-bytes", "crc32c", "shuffle"}
+    | {"gzip", "zlib", "zstd", "blosc", "lz4"}
+)
+TEXT_BYTES = 16  # an element of an array of texts, whose size its shape does not tell
+
+
+def check_file(path: Path) -> None:
+    """Refuse links, other files, codecs that could run code, and claims beyond the limits.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: one of these was found.
+    """
+    if path.is_dir():
+        _check_zarr(path)
+        return
+    with h5py.File(path, "r") as file:
+        check_members(file)
+
+
+def _check_zarr(path: Path) -> None:
+    for entry in path.rglob("*"):
+        if entry.is_symlink() or not (entry.is_file() or entry.is_dir()):
+            raise ValueError(f"{entry} is a link or no regular file")
+        if entry.name in ARRAY_DOCUMENTS:
+            if entry.stat().st_size > MAX_DOCUMENT_BYTES:
+                raise ValueError(f"{entry} has over {MAX_DOCUMENT_BYTES} bytes")
+            _check_document(json.loads(entry.read_bytes()), entry)
+
+
+def _check_document(document: object, where: Path) -> None:
+    """Check the metadata of an array, or of many in one consolidated document."""
+    for fields in _objects(document):
+        for key in CODEC_KEYS & fields.keys():
+            for codec in _objects(fields[key]):
+                name = codec.get("name", codec.get("id"))
+                if name is not None and name not in CODECS:
+                    raise ValueError(f"{where} names the codec {name!r}, which is not run")
+        if isinstance(shape := fields.get("shape"), list):
+            dtype = fields.get("data_type", fields.get("dtype"))
+            size = prod(int(side) for side in shape) * _item_bytes(dtype)
+            stored = sum(f.stat().st_size for f in where.parent.rglob("*") if f.is_file())
+            check_claim(size, stored, what=str(where))
+
+
+def _objects(value: object) -> Iterator[Mapping[str, Any]]:
+    """Yield every object in a JSON value."""
+    if isinstance(value, Mapping):
+        yield value
+    inner = value.values() if isinstance(value, Mapping) else value
+    if isinstance(inner, str) or not hasattr(inner, "__iter__"):
+        return
+    for item in inner:
+        yield from _objects(item)
+
+
+def _item_bytes(dtype: object) -> int:
+    try:
+        return np.dtype(str(dtype)).itemsize or TEXT_BYTES
+    except TypeError:
+        return TEXT_BYTES

@@ -1,0 +1,110 @@
+"""Datasets of foreign HDF5 files, handed out only where reading them does nothing else.
+
+HDF5 follows links into other files, gathers virtual and external data, loads filters, and inflates
+a chunk for as long as its stream goes on, whatever size the chunk is said to have.
+"""
+
+import zlib
+
+import h5py
+import numpy as np
+
+from stores.claims import check_claim
+
+NUMBERS = "fiu"
+# In the order in which they are applied; each at most once.
+FILTERS = (h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_FLETCHER32)
+CHECKSUM_BYTES = 4
+TEXTS_AT_ONCE = 64
+
+
+def plain_dataset(group: h5py.Group, name: str, *, kinds: str = NUMBERS) -> h5py.Dataset:
+    """Open a dataset that lies in this very file and is as large as it says.
+
+    Args:
+        group: Where it is.
+        name: Of the member of the group.
+        kinds: Kinds of dtype that are read, as NumPy's letters.
+
+    Raises:
+        KeyError: there is no such member.
+        ValueError: a link elsewhere, a group, another kind of data, a filter that could do more
+            than shuffle, inflate and check, or a bomb.
+    """
+    link = group.get(name, getlink=True)
+    if link is None:
+        raise KeyError(f"no dataset {name!r}")
+    if not isinstance(link, h5py.HardLink):
+        raise ValueError(f"{name} is a {type(link).__name__}; links are not followed")
+    dataset = group[name]
+    if not isinstance(dataset, h5py.Dataset):
+        raise ValueError(f"{name} is a {type(dataset).__name__}, expected a dataset")
+    if dataset.is_virtual or dataset.external:
+        raise ValueError(f"the numbers of {name} lie in other files, which are not opened")
+    if dataset.dtype.kind not in kinds:
+        raise ValueError(f"{name} holds {dataset.dtype}, expected numbers")
+    _check_size(dataset, name)
+    return dataset
+
+
+def check_members(group: h5py.Group) -> None:
+    """Check every dataset below a group as ``plain_dataset`` does; texts may be among them.
+
+    Raises:
+        ValueError: a member is a link elsewhere or a dataset that is not plain.
+    """
+    for name in group:
+        is_group = group.get(name, getclass=True, getlink=True) is h5py.HardLink and isinstance(
+            group[name], h5py.Group
+        )
+        if is_group:
+            check_members(group[name])
+            continue
+        dataset = plain_dataset(group, name, kinds="fiubSOV")
+        if dataset.dtype.hasobject:
+            _check_texts(dataset, name)
+
+
+def _check_size(dataset: h5py.Dataset, name: str) -> None:
+    stored = dataset.id.get_storage_size()
+    check_claim(dataset.nbytes, stored, what=name)
+    if dataset.chunks is None:
+        return
+    chunk_bytes = int(np.prod(dataset.chunks, dtype=object)) * dataset.dtype.itemsize
+    check_claim(chunk_bytes, stored, what=f"a chunk of {name}")
+    plist = dataset.id.get_create_plist()
+    filters = [plist.get_filter(i)[0] for i in range(plist.get_nfilters())]
+    if filters != [known for known in FILTERS if known in filters]:
+        raise ValueError(
+            f"{name} is stored through filters {filters}, expected shuffle, gzip, Fletcher-32"
+        )
+    if h5py.h5z.FILTER_DEFLATE in filters:
+        _check_streams(dataset, name, chunk_bytes)
+
+
+def _check_streams(dataset: h5py.Dataset, name: str, chunk_bytes: int) -> None:
+    """Inflate every chunk as far as its size, and refuse one that goes on."""
+    for i in range(dataset.id.get_num_chunks()):
+        place = dataset.id.get_chunk_info(i)
+        mask, data = dataset.id.read_direct_chunk(place.chunk_offset)
+        if mask:
+            raise ValueError(f"chunk {i} of {name} leaves out filters")
+        stream = zlib.decompressobj()
+        try:
+            stream.decompress(data, chunk_bytes + 1)
+        except zlib.error as error:
+            raise ValueError(f"chunk {i} of {name} cannot be inflated: {error}") from error
+        if not stream.eof:
+            raise ValueError(
+                f"chunk {i} of {name} does not end after the {chunk_bytes} bytes of a chunk"
+            )
+
+
+def _check_texts(dataset: h5py.Dataset, name: str) -> None:
+    """Refuse texts that take far more memory than the file has: many may be one and the same."""
+    stored = dataset.file.id.get_filesize()
+    total, flat = 0, dataset if dataset.ndim == 1 else np.atleast_1d(dataset[()]).reshape(-1)
+    for first in range(0, flat.shape[0], TEXTS_AT_ONCE):
+        block = flat[first : first + TEXTS_AT_ONCE]
+        total += sum(len(text) for text in block if isinstance(text, bytes | str))
+        check_claim(total, stored, what=name)
