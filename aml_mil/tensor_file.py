@@ -4,6 +4,7 @@
 nor a tensor of a few bytes that strides of 0 spread over terabytes as soon as it is copied.
 """
 
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -23,7 +24,9 @@ def load_tensors(path: Path) -> object:
     is_zip = zipfile.is_zipfile(path)
     if is_zip:
         _check_parts(path)
-    content: object = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about formats and kinds; what is wrong raises
+        content: object = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     return content
 
 

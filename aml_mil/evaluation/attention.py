@@ -66,8 +66,16 @@ def read_attention(path: Path) -> Attention:
         offsets=arrays["offsets"],
         scores=arrays["scores"],
     )
-    if attention.offsets[-1] != attention.scores.shape[1]:
-        raise EvaluationError(f"{path}: offsets and scores differ in the number of cells")
+    fits = (
+        attention.scores.ndim == 3
+        and attention.offsets.shape == (len(attention.patient_ids) + 1,)
+        and attention.offsets.dtype.kind == "i"
+        and attention.offsets[0] == 0
+        and attention.offsets[-1] == attention.scores.shape[1]
+        and bool((np.diff(attention.offsets) > 0).all())
+    )
+    if not fits:
+        raise EvaluationError(f"{path}: patients, offsets and scores do not fit together")
     return attention
 
 

@@ -3,7 +3,6 @@
 N instances, D… the shape of one feature.
 """
 
-import warnings
 from pathlib import Path
 from pickle import UnpicklingError  # noqa: TID251  (the error only: nothing is unpickled here)
 from typing import Any
@@ -50,9 +49,7 @@ class TorchFiles:
 
 def _read(path: Path) -> torch.Tensor:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about formats; what is wrong raises below
-            value = load_tensors(path)
+        value = load_tensors(path)
     except UnpicklingError as error:
         raise SourceError(
             f"{path} holds pickled Python objects, expected one tensor; nothing of it was run: "
