@@ -7,15 +7,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from cli.output import json_option, note, print_json
+from cli.random_store import NO_RANDOM_STORE, random_store_option
 
 if TYPE_CHECKING:
     from aml_mil.evaluation.comparison import Comparison
     from aml_mil.evaluation.run import OpenRun
-
-NO_RANDOM_STORE = (
-    "no floor random_encoder: make one with `aml-mil embed COHORT --encoder NAME --weights "
-    "random:0 --out random.zarr` and give it as --random-store random.zarr"
-)
 
 
 @click.command()
@@ -36,12 +32,7 @@ NO_RANDOM_STORE = (
     type=click.Path(dir_okay=False, exists=True, path_type=Path),
     help="Table cell_type,kind (malignant, healthy, other) in place of the one that comes along.",
 )
-@click.option(
-    "--random-store",
-    metavar="STORE",
-    type=click.Path(path_type=Path),
-    help="The same cohort embedded with --weights random:SEED: the floor random_encoder.",
-)
+@random_store_option
 @click.option("--seed", default=0, show_default=True, help="Of the bootstrap and the UMAP.")
 @click.option("--csv", "style", flag_value="csv", help="Print every figure as CSV.")
 @click.option("--markdown", "style", flag_value="markdown", help="Print the tables as Markdown.")

@@ -1,5 +1,6 @@
 """`aml-mil fit-mil`: the heads of all folds and seeds, from the store."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,8 @@ from aml_mil.mil.config import FitConfig
 from cli.flags import config_from, config_options, is_given
 from cli.output import json_option, note, print_json, print_table
 from cli.progress import with_bar
+from cli.random_store import NO_RANDOM_STORE, random_store_option
+from stores import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
     "--allow-transductive", is_flag=True, help="Accept an encoder that has seen test patients."
 )
 @config_options(FitConfig)
+@random_store_option
 @json_option
 def fit_mil(
     *,
@@ -43,6 +47,7 @@ def fit_mil(
     folds_path: Path | None,
     allow_transductive: bool,
     config_path: Path | None,
+    random_store: Path | None,
     as_json: bool,
     **values: Any,
 ) -> None:
@@ -54,11 +59,14 @@ def fit_mil(
     """
     from aml_mil import mil
     from aml_mil.cohort import read_folds
+    from aml_mil.evaluation.random_floor import add_random_floor, check_random_store
 
     config = config_from(FitConfig, values, config_path=config_path, section="fit")
     if folds_path:
         _refuse_idle_options()
     folds = read_folds(folds_path) if folds_path else None
+    if random_store:
+        check_random_store(random_store, bag_ids=_bag_ids(store))
     summary = _train(
         mil.fit(
             store,
@@ -70,6 +78,8 @@ def fit_mil(
         # Folds of a table are counted from it; a wrong guess would only bend the bar.
         total=config.epochs * config.seeds * (len(set((folds or {}).values())) or config.num_folds),
     )
+    if random_store:
+        summary = replace(summary, metrics=add_random_floor(out, random_store))
     if not summary.is_new:
         note(f"{out} holds this very run already, finished; nothing was trained")
     if as_json:
@@ -82,6 +92,14 @@ def fit_mil(
         f"had the encoder seen test patients: {summary.leakage}"
     )
     note(f"run folder: {out}")
+
+
+def _bag_ids(store: str) -> tuple[str, ...]:
+    """Name the patients of the store, or of the first of one per fold."""
+    from aml_mil.mil.inputs import FOLD_FIELD
+
+    with open_store(store.replace(FOLD_FIELD, "0")) as opened:
+        return opened.bag_ids
 
 
 def _refuse_idle_options() -> None:
@@ -112,3 +130,5 @@ def _print_tables(summary: "FitSummary") -> None:
     print_table(rows, headers=["class", "model", *METRICS])
     for floor, reason in summary.metrics.get("floors_left_out", {}).items():
         note(f"floor {floor} left out: {reason}")
+    if "random_encoder" not in summary.metrics["floors"]:
+        note(NO_RANDOM_STORE)

@@ -3,8 +3,10 @@
 Shapes: P patients, N cells of all patients.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +18,7 @@ from aml_mil.evaluation.comparison import RunToCompare
 from aml_mil.evaluation.errors import EvaluationError
 from aml_mil.evaluation.floors import FloorCohort, mean_per_patient, predict_floors
 from aml_mil.evaluation.patients import PatientScores, patient_scores
+from aml_mil.mil.run_dir import METRICS_FILE, Run, write_json
 from stores import open_store, pack_bags
 
 RANDOM_ENCODER = "random_encoder"
@@ -41,11 +44,29 @@ def with_random_floor(run: RunToCompare, store_path: Path) -> RunToCompare:
     return replace(run, floors=floors)
 
 
-def assess_random_floor(scores: PatientScores, store_path: Path) -> Assessment:
-    """Fit a logistic regression on mean random features, on the folds of a run.
+def add_random_floor(run_path: Path, store_path: Path) -> dict[str, Any]:
+    """Write the floor ``random_encoder`` into a run's metrics.json; return what it says now.
 
     Raises:
         EvaluationError: The store's weights are not random, or it lacks patients of the run.
+    """
+    run = Run(run_path)
+    floor = assess_random_floor(patient_scores(run.predictions()), store_path).to_json()
+    metrics = run.metrics
+    metrics["floors"][RANDOM_ENCODER] = {**floor["macro"], "per_class": floor["per_class"]}
+    write_json(run_path / METRICS_FILE, metrics)
+    return metrics
+
+
+def check_random_store(store_path: Path, *, bag_ids: Sequence[str]) -> None:
+    """Refuse a store that cannot give the floor.
+
+    Args:
+        store_path: The store.
+        bag_ids: Patients it must hold.
+
+    Raises:
+        EvaluationError: Its weights are not random, or it lacks patients.
     """
     with open_store(store_path) as store:
         if not store.manifest.weights.startswith(RANDOM_PREFIX):
@@ -53,11 +74,21 @@ def assess_random_floor(scores: PatientScores, store_path: Path) -> Assessment:
                 f"expected a store of random weights at {store_path}, got "
                 f"{store.manifest.weights}; embed the cohort with --weights random:0"
             )
-        if missing := sorted(set(scores.patient_ids) - set(store.bag_ids)):
+        if missing := sorted(set(bag_ids) - set(store.bag_ids)):
             raise EvaluationError(
                 f"patients of the run without a bag in {store_path}: "
-                f"{name_some(missing, total=len(scores.patient_ids))}; embed the same cohort"
+                f"{name_some(missing, total=len(bag_ids))}; embed the same cohort"
             )
+
+
+def assess_random_floor(scores: PatientScores, store_path: Path) -> Assessment:
+    """Fit a logistic regression on mean random features, on the folds of a run.
+
+    Raises:
+        EvaluationError: The store's weights are not random, or it lacks patients of the run.
+    """
+    check_random_store(store_path, bag_ids=scores.patient_ids)
+    with open_store(store_path) as store:
         bags = pack_bags(store, scores.patient_ids)
     features = bags.features[0].reshape(bags.num_instances, -1)
     pooled = mean_per_patient(features, bags.offsets)

@@ -1,0 +1,16 @@
+"""The store of random features that fit-mil and compare hold a run against."""
+
+from pathlib import Path
+
+import click
+
+random_store_option = click.option(
+    "--random-store",
+    metavar="STORE",
+    type=click.Path(path_type=Path),
+    help="The same cohort embedded with --weights random:SEED: the floor random_encoder.",
+)
+NO_RANDOM_STORE = (
+    "no floor random_encoder: make one with `aml-mil embed COHORT --encoder NAME --weights "
+    "random:0 --out random.zarr` and give it as --random-store random.zarr"
+)
