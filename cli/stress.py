@@ -84,11 +84,15 @@ def stress(
 
     records = progress()
     first = next(records)
+    note(
+        f"{first.cells_total} images to embed, the unchanged ones among them; --perturbations and "
+        "--max-cells make them fewer"
+    )
     for _ in with_bar(
         chain([first], records),
-        total=first.patients_total,
-        unit="patient",
-        done="patients_done",
+        total=first.cells_total,
+        unit="cell",
+        done="cells_done",
         description="stress",
     ):
         pass
@@ -104,8 +108,9 @@ def _print(report: "StressReport") -> None:
     rows = stress_rows(report, METRICS)
     print_table(rows, headers=["perturbation", "amount", *(METRIC_TITLES[m] for m in METRICS)])
     click.echo(
-        f"\n{report.num_patients} patients, {report.num_cells} cells: macro figures of the seeds' "
-        "averaged predictions (change against unchanged, paired 95% interval over patients)"
+        f"\n{report.num_patients} patients, {report.num_cells} cells, embedded again by "
+        f"{report.engine} in {report.precision}: macro figures of the seeds' averaged predictions "
+        "(change against unchanged, paired 95% interval over patients)"
     )
     for sentence in report.sentences:
         note(sentence)

@@ -1,36 +1,48 @@
 """Embed the images of a run's patients again, changed, and predict them by the heads that apply.
 
-Shapes: n cells of one patient, S seeds, P patients, C classes.
+Shapes: n cells of one patient, S seeds, P patients, C classes, D features.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from aml_mil.cohort import Patient
+from aml_mil.cohort import Cell, Patient
+from aml_mil.embedding import EmbedConfig, EngineError
 from aml_mil.embedding.cells import LoadedCell, load_cell
-from aml_mil.embedding.config import EmbedConfig
-from aml_mil.embedding.engine import TorchEngine
-from aml_mil.embedding.numerics import choose_numerics
+from aml_mil.embedding.engines import build_engine
+from aml_mil.embedding.numerics import Numerics, choose_numerics
 from aml_mil.embedding.parallel import map_ahead
+from aml_mil.encoders import Encoder
 from aml_mil.evaluation.errors import EvaluationError
 from aml_mil.evaluation.floors import patient_colours
 from aml_mil.evaluation.new_patients import load_run_encoder
 from aml_mil.evaluation.perturbations import PatientContext, Perturbation, RgbImage
 from aml_mil.evaluation.predict import apply_heads, heads_by_fold
 from aml_mil.mil.run_dir import Run
-from aml_mil.runtime import count_cores
+from aml_mil.runtime import DeviceError, count_cores
+from stores import StoreError, open_store
 
 FloatArray = npt.NDArray[np.float64]
 
+Change: TypeAlias = Callable[[RgbImage], RgbImage]
+
 LOOKAHEAD = 64
+# More than any engine needs to repay its start.
+MANY_ENCODINGS = 100_000
 
 
 class Reembedding:
     """A run's encoders and heads, ready for images that no store holds.
+
+    Where the run's store is still there and was made on such a device, its engine, precision and
+    batch size are used; else what `embed` would choose here.
 
     Args:
         run: A finished run.
@@ -40,7 +52,7 @@ class Reembedding:
         seed: Of the draw of cells.
 
     Attributes:
-        num_cells: Cells measured so far.
+        numerics: How images are embedded.
     """
 
     def __init__(
@@ -52,7 +64,6 @@ class Reembedding:
         max_cells: int | None,
         seed: int,
     ) -> None:
-        self.num_cells = 0
         self._max_cells, self._seed = max_cells, seed
         self._heads = heads_by_fold(run)
         documents = run.document["stores"]
@@ -62,61 +73,120 @@ class Reembedding:
             asked = None if weights is None else str(weights).replace("{fold}", str(fold))
             encoders.append(load_run_encoder(run, document, weights=asked))
         self._image_size_px = encoders[0].image_size_px
-        self._numerics = choose_numerics(EmbedConfig(views="identity", device=device), encoders[0])
+        self.numerics = _follow_store(documents[0], encoders[0], device=device)
         self._engines = [
-            TorchEngine(
+            build_engine(
+                self.numerics.engine,
                 encoder,
-                device=self._numerics.device,
-                precision=self._numerics.precision,
+                device=self.numerics.device,
+                precision=self.numerics.precision,
                 views=("identity",),
+                threads=self.numerics.threads,
             )
             for encoder in encoders
         ]
 
-    def measure(self, patients: Sequence[Patient]) -> FloatArray:
-        """Measure mean and s.d. of R, G, B over all pixels of each patient, [P, 6]."""
-        rows = []
-        for patient in patients:
-            colours = [cell.colour for cell in self._load(patient) if cell.colour is not None]
-            if not colours:
-                raise EvaluationError(f"patient {patient.patient_id} has no readable image")
-            rows.append(patient_colours(np.stack(colours), np.array([0, len(colours)]))[0])
-            self.num_cells += len(colours)
-        return np.stack(rows)
+    def num_files(self, patient: Patient) -> int:
+        """Count the files that are taken of a patient."""
+        return len(self._draw(patient))
+
+    def measure(self, patient: Patient) -> FloatArray:
+        """Measure mean and s.d. of R, G, B over all pixels of a patient, [6].
+
+        Raises:
+            EvaluationError: The patient has no readable image.
+        """
+        colours = [cell.colour for cell in self._load(patient) if cell.colour is not None]
+        if not colours:
+            raise EvaluationError(f"patient {patient.patient_id} has no readable image")
+        means: FloatArray = patient_colours(np.stack(colours), np.array([0, len(colours)]))[0]
+        return means
 
     def images(self, patient: Patient) -> list[RgbImage]:
         """Read a patient's images; damaged files are left out, as in a store."""
         return [cell.image for cell in self._load(patient) if cell.image is not None]
 
-    def predict(self, images: Sequence[RgbImage], *, fold: int) -> FloatArray:
-        """Predict a patient by the heads of one fold, [S, C]."""
+    def predict(
+        self,
+        images: Sequence[RgbImage],
+        changes: Sequence[Callable[[RgbImage], RgbImage]],
+        *,
+        fold: int,
+    ) -> FloatArray:
+        """Predict a patient under changes of the images, by the heads of one fold.
+
+        Args:
+            images: n images.
+            changes: What is done to every image, by turns.
+            fold: Where the patient was tested.
+
+        Returns:
+            Probabilities, [changes, S, C].
+        """
         place = fold if len(self._engines) > 1 else 0
-        size = min(self._numerics.batch_size, len(images))
-        features = []
-        for first in range(0, len(images), size):
-            batch = np.stack(images[first : first + size])
-            padded = np.zeros((size, *batch.shape[1:]), dtype=np.uint8)
+        changed = (partial(change, image) for change in changes for image in images)
+        ready = map_ahead(_call, changed, workers=count_cores(), lookahead=LOOKAHEAD)
+        stored = np.concatenate(list(self._encode(ready, place=place))).astype(self._dtypes[place])
+        parts = stored.reshape(len(changes), len(images), *stored.shape[1:])
+        return np.stack([apply_heads(self._heads[fold], part) for part in parts])
+
+    def _encode(
+        self, images: Iterable[RgbImage], *, place: int
+    ) -> Iterator[npt.NDArray[np.float32]]:
+        """Encode a stream of images in batches of one size, the last one padded."""
+        images, size = iter(images), self.numerics.batch_size
+        while batch := list(islice(images, size)):
+            padded = np.zeros((size, *batch[0].shape), dtype=np.uint8)
             padded[: len(batch)] = batch
-            features.append(self._engines[place].encode(padded)[0, : len(batch)])
-        stored = np.concatenate(features).astype(self._dtypes[place])
-        return apply_heads(self._heads[fold], stored)
+            yield self._engines[place].encode(padded)[0, : len(batch)]
+
+    def _draw(self, patient: Patient) -> tuple[Cell, ...]:
+        cells = patient.cells
+        if self._max_cells is None or len(cells) <= self._max_cells:
+            return cells
+        rng = np.random.default_rng(self._seed)
+        drawn = rng.choice(len(cells), self._max_cells, replace=False)
+        return tuple(cells[i] for i in np.sort(drawn))
 
     def _load(self, patient: Patient) -> Iterator[LoadedCell]:
-        cells = patient.cells
-        if self._max_cells is not None and len(cells) > self._max_cells:
-            rng = np.random.default_rng(self._seed)
-            drawn = rng.choice(len(cells), self._max_cells, replace=False)
-            cells = tuple(cells[i] for i in np.sort(drawn))
         load = partial(load_cell, patient, image_size_px=self._image_size_px)
-        return map_ahead(load, cells, workers=count_cores(), lookahead=LOOKAHEAD)
+        return map_ahead(load, self._draw(patient), workers=count_cores(), lookahead=LOOKAHEAD)
 
 
-def change_images(
-    images: Sequence[RgbImage], perturbation: Perturbation, context: PatientContext
-) -> list[RgbImage]:
-    """Apply a perturbation to every image of a patient."""
+def apply_change(perturbation: Perturbation, context: PatientContext) -> Change:
+    """Turn a perturbation of a patient into a change of one image."""
+    return lambda image: perturbation.apply(image, context)
 
-    def change(image: RgbImage) -> RgbImage:
-        return perturbation.apply(image, context)
 
-    return list(map_ahead(change, images, workers=count_cores(), lookahead=LOOKAHEAD))
+def _call(change: Callable[[], RgbImage]) -> RgbImage:
+    return change()
+
+
+def _follow_store(document: Mapping[str, Any], encoder: Encoder, *, device: str) -> Numerics:
+    config = EmbedConfig(views="identity", device=device)
+    chosen = choose_numerics(config, encoder, num_encodings=MANY_ENCODINGS)
+    recorded = _recorded_numerics(document)
+    if recorded.get("device_type") != chosen.device.type:
+        return chosen
+    try:
+        config = EmbedConfig(
+            views="identity",
+            device=device,
+            engine=recorded["engine"],
+            precision=recorded["compute_dtype"],
+            batch_size=recorded["batch_size"],
+        )
+        followed = choose_numerics(config, encoder)
+    except (EngineError, DeviceError):
+        return chosen
+    return replace(followed, threads=recorded.get("threads"))
+
+
+def _recorded_numerics(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what the store of a run says of its arithmetic; nothing where it is gone."""
+    try:
+        with open_store(document["path"]) as store:
+            is_same = store.manifest.identity_sha256 == document["identity_sha256"]
+            return store.manifest.numerics if is_same else {}
+    except StoreError:
+        return {}

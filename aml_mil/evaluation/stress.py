@@ -25,9 +25,10 @@ from aml_mil.evaluation.perturbations import (
     PERTURBATIONS,
     PatientContext,
     Perturbation,
+    RgbImage,
     draw_direction,
 )
-from aml_mil.evaluation.reembedding import Reembedding, change_images
+from aml_mil.evaluation.reembedding import Reembedding, apply_change
 from aml_mil.mil.run_dir import Run
 
 FloatArray = npt.NDArray[np.float64]
@@ -61,10 +62,10 @@ class StressConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StressProgress:
-    """State after a patient."""
+    """State before the first and after each patient; cells count once per change."""
 
-    patients_done: int
-    patients_total: int
+    cells_done: int
+    cells_total: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,12 +105,16 @@ class StressReport:
         falls: By perturbation, in the order of `PERTURBATIONS`.
         num_patients: Patients.
         num_cells: Cells embedded under each perturbation.
+        engine: What embedded them.
+        precision: In which arithmetic.
     """
 
     unchanged: Assessment
     falls: Mapping[str, Fall]
     num_patients: int
     num_cells: int
+    engine: str
+    precision: str
 
     @property
     def sentences(self) -> tuple[str, ...]:
@@ -146,7 +151,7 @@ def stress(
         perturbations: Names out of `PERTURBATIONS`; all if not given.
 
     Yields:
-        Progress after each patient, then the report.
+        Progress before the first and after each patient, then the report.
 
     Raises:
         EvaluationError: A patient of the run is not in the cohort, the encoder is another than the
@@ -163,24 +168,33 @@ def stress(
         max_cells=config.max_cells,
         seed=config.seed,
     )
-    colours = stressed.measure(patients)
+    total = sum(map(stressed.num_files, patients)) * (1 + len(chosen))
+    yield StressProgress(cells_done=0, cells_total=total)
+    colours = np.stack([stressed.measure(patient) for patient in patients])
     cohort_colour = colours.mean(axis=0)
-    shape = (len(scores.seeds), len(patients), len(scores.classes))
-    found = {name: np.empty(shape) for name in (UNCHANGED, *chosen)}
+    found = np.empty((1 + len(chosen), len(scores.seeds), len(patients), len(scores.classes)))
+    done = num_cells = 0
     for row, patient in enumerate(patients):
-        images = stressed.images(patient)
-        for name in found:
-            changed = images
-            if name != UNCHANGED:
-                context = PatientContext(
+        changes = [_leave] + [
+            apply_change(
+                PERTURBATIONS[name],
+                PatientContext(
                     direction=draw_direction(patient.patient_id, name, seed=config.seed),
                     colour=colours[row],
                     cohort_colour=cohort_colour,
-                )
-                changed = change_images(images, PERTURBATIONS[name], context)
-            found[name][:, row] = stressed.predict(changed, fold=int(scores.folds[row]))
-        yield StressProgress(patients_done=row + 1, patients_total=len(patients))
-    by_name = {name: _with(scores, probabilities) for name, probabilities in found.items()}
+                ),
+            )
+            for name in chosen
+        ]
+        images = stressed.images(patient)
+        found[:, :, row] = stressed.predict(images, changes, fold=int(scores.folds[row]))
+        num_cells += len(images)
+        done += stressed.num_files(patient) * len(changes)
+        yield StressProgress(cells_done=done, cells_total=total)
+    by_name = {
+        name: _with(scores, probabilities)
+        for name, probabilities in zip((UNCHANGED, *chosen), found, strict=True)
+    }
     yield StressReport(
         unchanged=assess(by_name[UNCHANGED], seed=config.seed),
         falls={
@@ -192,8 +206,14 @@ def stress(
             for name in chosen
         },
         num_patients=len(patients),
-        num_cells=stressed.num_cells,
+        num_cells=num_cells,
+        engine=stressed.numerics.engine,
+        precision=stressed.numerics.precision,
     )
+
+
+def _leave(image: RgbImage) -> RgbImage:
+    return image
 
 
 def _choose(names: Sequence[str] | None) -> tuple[str, ...]:

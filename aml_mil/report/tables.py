@@ -175,6 +175,8 @@ def stress_json(report: StressReport) -> dict[str, object]:
     return {
         "num_patients": report.num_patients,
         "num_cells": report.num_cells,
+        "engine": report.engine,
+        "precision": report.precision,
         UNCHANGED: report.unchanged.to_json(),
         "perturbations": {
             name: {

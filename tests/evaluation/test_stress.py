@@ -1,16 +1,23 @@
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from aml_mil.cohort import read_cohort
+from aml_mil.embedding import EmbedConfig, embed
+from aml_mil.embedding.openvino_engine import has_openvino
+from aml_mil.encoders import load_encoder
 from aml_mil.evaluation import EvaluationError
 from aml_mil.evaluation.assessment import assess
+from aml_mil.evaluation.floors import patient_colours
 from aml_mil.evaluation.patients import patient_scores
 from aml_mil.evaluation.reembedding import Reembedding
 from aml_mil.evaluation.stress import StressConfig, StressProgress, StressReport, stress
 from aml_mil.mil import open_run
-from tests.evaluation.cohorts import Fitted, draw_cohort, fit_on
+from stores import open_store
+from tests.evaluation.cohorts import SIZE_PX, Fitted, draw_cohort, fit_on
 
 
 def run_stress(fitted: Fitted, *names: str) -> StressReport:
@@ -56,21 +63,71 @@ def test_a_patient_is_predicted_by_the_heads_that_tested_it(tinted: Fitted) -> N
     for row, patient in enumerate(read_cohort(tinted.cohort).patients[:4]):
         assert patient.patient_id == own.patient_ids[row]
         images = reembedding.images(patient)
-        found = reembedding.predict(images, fold=int(own.folds[row]))
+        (found,) = reembedding.predict(images, [np.copy], fold=int(own.folds[row]))
         np.testing.assert_allclose(found, own.probabilities[:, row], atol=2e-3)
 
 
-def test_the_patients_colour_is_that_of_the_store(tinted: Fitted) -> None:
-    from aml_mil.evaluation.floors import patient_colours
-    from stores import open_store
-
+def test_every_change_is_made_to_every_image_of_the_patient(tinted: Fitted) -> None:
     reembedding = Reembedding(
         open_run(tinted.run), weights=None, device="cpu", max_cells=None, seed=0
     )
-    measured = reembedding.measure(read_cohort(tinted.cohort).patients[:1])
+    (patient, *_) = read_cohort(tinted.cohort).patients
+    images = reembedding.images(patient)
+    changes = [np.copy, np.flipud, lambda image: image[..., ::-1].copy()]
+    together = reembedding.predict(images, changes, fold=0)
+    for change, found in zip(changes, together, strict=True):
+        alone = reembedding.predict([change(image) for image in images], [np.copy], fold=0)[0]
+        np.testing.assert_allclose(found, alone, atol=1e-6)
+    assert np.abs(together[0] - together[2]).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("engine", "precision"), [("torch", "fp32"), ("torch", "bf16"), ("openvino", "fp32")]
+)
+def test_images_are_embedded_by_the_engine_of_the_store(
+    tinted: Fitted, tmp_path: Path, engine: str, precision: str
+) -> None:
+    if engine == "openvino" and not has_openvino():
+        pytest.skip("no OpenVINO here")
+    encoder = load_encoder("resnet18", weights="random:0", image_size_px=SIZE_PX)
+    config = EmbedConfig(views="identity", batch_size=8, engine=engine, precision=precision)
+    for _ in embed(read_cohort(tinted.cohort), encoder, tmp_path / "s.zarr", config):
+        pass
+    run_path = Path(shutil.copytree(tinted.run, tmp_path / "run"))
+    document = json.loads((run_path / "config.json").read_text())
+    document["stores"][0]["path"] = str(tmp_path / "s.zarr")
+    (run_path / "config.json").write_text(json.dumps(document))
+    reembedding = Reembedding(
+        open_run(run_path), weights=None, device="cpu", max_cells=None, seed=0
+    )
+    numerics = reembedding.numerics
+    assert (numerics.engine, numerics.precision, numerics.batch_size) == (engine, precision, 8)
+    (patient, *_) = read_cohort(tinted.cohort).patients
+    (encoded,) = reembedding._encode(iter(reembedding.images(patient)), place=0)
+    with open_store(tmp_path / "s.zarr") as store:
+        stored = store.read(patient.patient_id).features
+    np.testing.assert_array_equal(encoded.astype(np.float16), stored)
+
+
+def test_without_the_store_the_engine_is_chosen_anew(tinted: Fitted, tmp_path: Path) -> None:
+    run_path = Path(shutil.copytree(tinted.run, tmp_path / "run"))
+    text = (run_path / "config.json").read_text()
+    (run_path / "config.json").write_text(text.replace(str(tinted.store), str(tmp_path / "gone")))
+    reembedding = Reembedding(
+        open_run(run_path), weights=None, device="cpu", max_cells=None, seed=0
+    )
+    assert reembedding.numerics.engine == ("openvino" if has_openvino() else "torch")
+    assert reembedding.numerics.batch_size == 64
+
+
+def test_the_patients_colour_is_that_of_the_store(tinted: Fitted) -> None:
+    reembedding = Reembedding(
+        open_run(tinted.run), weights=None, device="cpu", max_cells=None, seed=0
+    )
+    measured = reembedding.measure(read_cohort(tinted.cohort).patients[0])
     with open_store(tinted.store) as store:
         colour = store.read("P00").colour
-    np.testing.assert_allclose(measured, patient_colours(colour, np.array([0, len(colour)])))
+    np.testing.assert_allclose(measured, patient_colours(colour, np.array([0, len(colour)]))[0])
 
 
 def test_an_unknown_perturbation_is_refused(tinted: Fitted) -> None:
