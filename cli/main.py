@@ -17,6 +17,10 @@ COMMANDS = {
     "fit-mil": ("cli.fit_mil:fit_mil", "Train the heads of all folds and seeds from a store."),
     "compare": ("cli.compare:compare", "Put runs and their floors side by side; draw figures."),
     "predict": ("cli.predict:predict", "Predict patients that a run has not seen."),
+    "explain": (
+        "cli.explain:explain",
+        "Show a patient's cells: what counted, and what each says alone.",
+    ),
     "stress": ("cli.stress:stress", "See how a run's figures fall when the stain changes."),
     "store": ("cli.store:store", "Check, mend, copy and merge stores; import and export features."),
 }

@@ -73,6 +73,19 @@ class Explanation:
         called = np.bincount(self.alone.argmax(axis=1), minlength=len(self.classes))
         return dict(zip(self.classes, (called / len(self.alone)).tolist(), strict=True))
 
+    def rows(self) -> tuple[list[str], list[list[str]]]:
+        """Return header and rows of a table of all cells, in the order of the store."""
+        header = ["patient_id", "instance_id", "cell_type"]
+        header += [f"attention_{name}" for name in self.classes]
+        header += [f"alone_{name}" for name in self.classes]
+        relative = self.attention * len(self.attention)
+        rows = [
+            [self.patient_id, cell, self.cell_types[i]]
+            + [repr(float(x)) for x in (*relative[i], *self.alone[i])]
+            for i, cell in enumerate(self.instance_ids)
+        ]
+        return header, rows
+
     def _ranked(self, label: str, count: int, *, sign: int) -> tuple[CellOpinion, ...]:
         if label not in self.classes:
             raise EvaluationError(

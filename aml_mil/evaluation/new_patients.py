@@ -1,12 +1,22 @@
 """Patients that a run has not seen: found on disk, turned into features by its encoder."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aml_mil.cohort import Cohort, Patient, read_cohort
+import numpy as np
+from numpy.typing import NDArray
+
+from aml_mil.cohort import (
+    Cohort,
+    DamagedImageError,
+    Patient,
+    decode_image,
+    read_cohort,
+    read_image_file,
+)
 from aml_mil.cohort.errors import name_some
 from aml_mil.cohort.listing import list_cells
 from aml_mil.cohort.mll import find_metadata
@@ -42,6 +52,36 @@ def read_patients(source: Path) -> Cohort:
         patient = Patient(patient_id=source.resolve().name, label=None, cells=cells)
         return Cohort(root=source, patients=(patient,))
     return read_cohort(source)
+
+
+def read_cells(
+    source: Path, patient_id: str, instance_ids: Collection[str]
+) -> dict[str, NDArray[np.uint8]]:
+    """Read the images of some cells of a patient, each in its own size.
+
+    Args:
+        source: A cohort, or the patient's folder.
+        patient_id: The patient.
+        instance_ids: The cells.
+
+    Returns:
+        [H, W, 3] RGB by cell.
+
+    Raises:
+        EvaluationError: The patient or an image is not there, or an image is damaged.
+    """
+    patients = {patient.patient_id: patient for patient in read_patients(source).patients}
+    cells = {c.instance_id: c for c in patients[patient_id].cells} if patient_id in patients else {}
+    if missing := sorted(set(instance_ids) - cells.keys()):
+        raise EvaluationError(
+            f"images of patient {patient_id} that are not in {source}: "
+            f"{name_some(missing, total=len(instance_ids))}; "
+            "give the cohort that the run's store was embedded from"
+        )
+    try:
+        return {name: decode_image(read_image_file(cells[name].path)) for name in instance_ids}
+    except DamagedImageError as error:
+        raise EvaluationError(f"an image of patient {patient_id} has changed: {error}") from error
 
 
 def load_run_encoder(

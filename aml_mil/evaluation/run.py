@@ -148,6 +148,30 @@ class OpenRun:
             alone=predict_single_cells(heads, bag.features),
         )
 
+    def cells_figure(self, patient_id: str, cohort: str | Path, *, count: int = 8) -> "Figure":
+        """Draw the cells of a patient that counted most and least for each class.
+
+        Args:
+            patient_id: The patient.
+            cohort: The images that the run's store was embedded from.
+            count: Cells in a row.
+
+        Raises:
+            EvaluationError: The run has no such patient, its store is gone, or the cohort lacks
+                an image.
+        """
+        from aml_mil.evaluation.new_patients import read_cells
+        from aml_mil.report.cell_gallery import gallery_figure
+
+        found = self.explain(patient_id)
+        shown = {
+            cell.instance_id
+            for label in found.classes
+            for cells in (found.most_attended(label, count), found.least_attended(label, count))
+            for cell in cells
+        }
+        return gallery_figure(found, read_cells(Path(cohort), patient_id, shown), count=count)
+
     def attention_by_type(self, kinds: Mapping[str, Kind] | None = None) -> AttentionByType:
         """Average attention by cell type, and malignant against healthy.
 

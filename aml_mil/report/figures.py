@@ -20,6 +20,7 @@ from aml_mil.evaluation.curves import Curve
 from aml_mil.report.drawing import GREY, KIND_COLOURS, PALETTE, panels, styled
 
 MAX_NAMED_TYPES = len(PALETTE)
+SHORT_NAME = 6  # names of so many letters fit below a column
 
 
 @styled()
@@ -153,7 +154,10 @@ def _draw_confusion(ax: Axes, counts: npt.NDArray[np.int64], classes: Sequence[s
             color="white" if share > 0.55 else "black",
         )
     ticks = range(len(classes))
-    ax.set_xticks(ticks, [_break(c) for c in classes], rotation=35, ha="right")
+    if max(map(len, classes)) <= SHORT_NAME:
+        ax.set_xticks(ticks, classes)
+    else:
+        ax.set_xticks(ticks, [_break(c) for c in classes], rotation=35, ha="right")
     ax.set_yticks(ticks, [_break(c) for c in classes])
     ax.set(xlabel="predicted", ylabel="true")
     ax.spines[:].set_visible(False)

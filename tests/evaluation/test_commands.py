@@ -1,15 +1,18 @@
 import csv
 import io
+import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from aml_mil.cohort import read_cohort
 from aml_mil.embedding import embed
 from aml_mil.encoders import load_encoder
 from aml_mil.evaluation import cell_map
+from aml_mil.evaluation.run import open_run
 from tests.command_line import RunCommand, runner
 from tests.evaluation.cohorts import EMBED, SIZE_PX, Fitted, draw_cohort
 
@@ -89,6 +92,96 @@ def test_compare_takes_a_random_encoder_as_a_floor(command: RunCommand, tinted: 
     ours, theirs = (floors[n]["macro"]["roc_auc"] for n in ("random_encoder", "mean_pooling"))
     assert ours["mean"] == pytest.approx(theirs["mean"])
     assert ours["low"] is not None
+
+
+def test_fit_mil_writes_the_floor_of_a_random_store(
+    command: RunCommand, tinted: Fitted, tmp_path: Path
+) -> None:
+    settings = json.loads((tinted.run / "config.json").read_text())["fit"]
+    (tmp_path / "fit.json").write_text(json.dumps(settings | {"seeds": 1, "epochs": 2}))
+    fit = ("fit-mil", tinted.store, "--out", tmp_path / "run", "--config", tmp_path / "fit.json")
+    bare = command(*fit)
+    assert bare.code == 0
+    assert bare.err.count("--random-store random.zarr") == 1
+    done = command(*fit, "--random-store", tinted.store, "--json")
+    assert done.code == 0
+    floors = json.loads((tmp_path / "run" / "metrics.json").read_text())["floors"]
+    # The store's own encoder is random: the floor is its mean pooling.
+    for floor in (floors["random_encoder"], done.json["floors"]["random_encoder"]):
+        assert floor["roc_auc"] == pytest.approx(floors["mean_pooling"]["roc_auc"])
+        assert floor["per_class"].keys() == {"blue", "red"}
+    compared = command("compare", tmp_path / "run")
+    assert "floor: random_encoder" in compared.out
+    assert "--random-store" not in compared.err
+
+
+def test_fit_mil_refuses_a_random_store_that_is_none_before_it_trains(
+    command: RunCommand, tinted: Fitted, tmp_path: Path
+) -> None:
+    few = shutil.copytree(tinted.store, tmp_path / "few.zarr")
+    shutil.rmtree(few / "bags" / "P03")
+    fit = ("fit-mil", tinted.store, "--out", tmp_path / "run", "--num-folds", 3)
+    done = command(*fit, "--random-store", few)
+    assert done.code == 1
+    assert f"without a bag in {few}: P03 (1 of 24)" in done.err
+    assert len(done.err.splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_explain_shows_writes_and_draws_the_cells(
+    command: RunCommand, tinted: Fitted, tmp_path: Path
+) -> None:
+    outputs = [tmp_path / "cells.csv", tmp_path / "cells.png"]
+    done = command(
+        "explain", tinted.run, "P05", "--cells", 2, "--cohort", tinted.cohort,
+        "--out", outputs[0], "--out", outputs[1],
+    )  # fmt: skip
+    assert done.code == 0
+    assert done.out.count("most attended for") == done.out.count("least attended for") == 2
+    assert "P05, red, 4 cells" in done.out
+    found = open_run(tinted.run).explain("P05")
+    with outputs[0].open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["instance_id"] for row in rows] == list(found.instance_ids)
+    assert [float(row["alone_red"]) for row in rows] == found.alone[:, 1].tolist()
+    assert sum(float(row["attention_blue"]) for row in rows) == pytest.approx(4)
+    with Image.open(outputs[1]) as image:
+        assert image.width > 300
+
+
+def test_explain_speaks_json(command: RunCommand, tinted: Fitted) -> None:
+    document = command("explain", tinted.run, "P05", "--cells", 1, "--json").json
+    found = open_run(tinted.run).explain("P05")
+    assert document["deconvolution"] == found.deconvolution
+    (cell,) = document["classes"]["red"]["most_attended"]
+    assert cell["instance_id"] == found.instance_ids[found.attention[:, 1].argmax()]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("P99",), 1, "has no patient 'P99'"),
+        (("P05", "--out", "cells.png"), 2, "give their --cohort"),
+        (("P05", "--out", "cells.txt"), 2, "expected a name that ends in .csv"),
+        (("P05", "--cohort", "."), 2, "--cohort has no effect"),
+    ],
+)
+def test_explain_says_what_is_wrong(
+    command: RunCommand, tinted: Fitted, arguments: tuple[str, ...], code: int, message: str
+) -> None:
+    done = command("explain", tinted.run, *arguments)
+    assert done.code == code
+    assert message in done.err
+
+
+def test_explain_refuses_a_cohort_without_the_patients_images(
+    command: RunCommand, tinted: Fitted, tmp_path: Path
+) -> None:
+    other = draw_cohort(tmp_path / "c", label_is="tint", num_patients=4, first_id=60)
+    done = command("explain", tinted.run, "P05", "--cohort", other, "--out", tmp_path / "a.png")
+    assert done.code == 1
+    assert f"images of patient P05 that are not in {other}: image_0.png" in done.err
+    assert not (tmp_path / "a.png").exists()
 
 
 def test_runs_on_different_folds_are_one_clear_line(
