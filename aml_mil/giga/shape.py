@@ -14,8 +14,6 @@ from aml_mil.giga.bags import IntArray, PatientBags, require_places
 from aml_mil.giga.config import GigaConfig
 from aml_mil.giga.network import EncoderShape
 
-CHUNK_ROWS = 65_536
-
 
 def choose_shape(bags: PatientBags, config: GigaConfig) -> EncoderShape:
     """Decide which encoder fits the patients.
@@ -62,14 +60,21 @@ def nearest_neighbour_distance(places: np.ndarray, offsets: IntArray) -> float:
     return float(np.median(np.concatenate(nearest))) if nearest else 1.0
 
 
-def measure_scale(bags: PatientBags) -> tuple[Tensor, Tensor]:
-    """Measure mean and s.d. of each feature over all cells in the untouched view, [D] and [D]."""
+def measure_scale(bags: PatientBags, patients: IntArray | None = None) -> tuple[Tensor, Tensor]:
+    """Measure mean and s.d. of each feature over cells in the untouched view, [D] and [D].
+
+    Args:
+        bags: The patients.
+        patients: Whose cells; everybody's if not given.
+    """
+    chosen = range(len(bags.patient_ids)) if patients is None else patients.tolist()
     total = torch.zeros(bags.table.shape[1], dtype=torch.float64, device=bags.table.device)
-    squares = torch.zeros_like(total)
-    for rows in torch.split(bags.table[: bags.num_cells], CHUNK_ROWS):
-        values = rows.double()
+    squares, count = torch.zeros_like(total), 0
+    for place in chosen:
+        values = bags.table[bags.offsets[place] : bags.offsets[place + 1]].double()
         total += values.sum(0)
         squares += values.square().sum(0)
-    mean = total / bags.num_cells
-    variance = (squares / bags.num_cells - mean.square()).clamp(min=0)
+        count += len(values)
+    mean = total / count
+    variance = (squares / count - mean.square()).clamp(min=0)
     return mean.float(), variance.sqrt().float()
