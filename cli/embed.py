@@ -15,6 +15,7 @@ from cli.progress import with_bar
 
 if TYPE_CHECKING:
     from aml_mil.embedding import EmbedRun, EmbedSummary
+    from aml_mil.encoders import FeatureKind
 
 DESCRIPTIONS = {
     "embed": "embed",
@@ -36,6 +37,18 @@ DESCRIPTIONS = {
     "--image-size", type=int, metavar="PX", help="Side of the images; the checkpoint's, else 144."
 )
 @click.option(
+    "--features",
+    type=click.Choice(["vector", "map"]),
+    default="vector",
+    show_default=True,
+    help="One vector a cell, or the map it is pooled from (512x5x5 for resnet18 at 144 px).",
+)
+@click.option(
+    "--layer",
+    metavar="NAME",
+    help="Take the features there: layer3 of resnet18 (256 wide); the last map if not given.",
+)
+@click.option(
     "--out",
     required=True,
     metavar="STORE",
@@ -51,6 +64,8 @@ def embed(
     encoder: str,
     weights: str | None,
     image_size: int | None,
+    features: "FeatureKind",
+    layer: str | None,
     out: Path,
     classes: str | None,
     merge: tuple[str, ...],
@@ -75,7 +90,9 @@ def embed(
     )
     for line in patients.notes:
         note(line)
-    loaded = load_encoder(encoder, weights=weights, image_size_px=image_size)
+    loaded = load_encoder(
+        encoder, weights=weights, image_size_px=image_size, features=features, layer=layer
+    )
     run = embedding.embed(patients, loaded, out, config)
     try:
         _draw(run)

@@ -15,6 +15,9 @@ COMMANDS = {
     "pretrain": ("cli.pretrain:pretrain", "Train an encoder on a cohort's own cells."),
     "embed": ("cli.embed:embed", "Turn a cohort's images into features, once per encoder."),
     "fit-mil": ("cli.fit_mil:fit_mil", "Train the heads of all folds and seeds from a store."),
+    "giga-ssl": ("cli.giga_ssl:giga_ssl", "Learn one vector for a patient, without labels."),
+    "giga-embed": ("cli.giga_embed:giga_embed", "Turn a store's patients into such vectors."),
+    "probe": ("cli.probe:probe", "See what patients' vectors are worth when labels are few."),
     "compare": ("cli.compare:compare", "Put runs and their floors side by side; draw figures."),
     "predict": ("cli.predict:predict", "Predict patients that a run has not seen."),
     "explain": (

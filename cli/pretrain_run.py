@@ -53,7 +53,7 @@ def train(
         run = PretrainRun(pool, config, out, device=device, cohort=cohort, is_resumed=is_resumed)
         if run.is_done:
             note(f"{out} is finished already: {config.epochs} epochs; nothing to do")
-        with _stop_signals() as is_stopping:
+        with stop_signals() as is_stopping:
             _follow(run, is_stopping)
         if rank() == 0:
             _report(run, as_json=as_json)
@@ -81,7 +81,7 @@ def _follow(run: "PretrainRun", is_stopping: Callable[[], bool]) -> None:
 
 
 @contextmanager
-def _stop_signals() -> Iterator[Callable[[], bool]]:
+def stop_signals() -> Iterator[Callable[[], bool]]:
     """Let SIGTERM and the first Ctrl-C end the run after the step in progress."""
     received: list[int] = []
 

@@ -17,8 +17,10 @@ from aml_mil.embedding.records import (
     QuarantinedCell,
 )
 from aml_mil.embedding.run import EmbedRun, embed
+from aml_mil.embedding.shared_views import SHARED_VIEWS
 
 __all__ = [
+    "SHARED_VIEWS",
     "ChangedPatient",
     "DamagedCellError",
     "EmbedConfig",

@@ -115,6 +115,11 @@ class Assembly:
         return len(self._owners)
 
     @property
+    def patient_ids(self) -> tuple[str, ...]:
+        """Whose the images of the batch are, those that are filled."""
+        return tuple(owner.patient.patient_id for owner in self._owners)
+
+    @property
     def is_full(self) -> bool:
         """Whether the batch must be encoded before more can come."""
         return len(self._owners) == len(self.images)

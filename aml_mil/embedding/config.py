@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from aml_mil.embedding.views import ViewSet
+from aml_mil.embedding.views import view_names
 
 EngineChoice = Literal["auto", "torch", "openvino"]
 PrecisionChoice = Literal["auto", "fp32", "fp16", "bf16"]
@@ -15,7 +15,8 @@ class EmbedConfig:
     """How to embed a cohort.
 
     Args:
-        views: Stored augmentations of every cell: flips (four views) or identity (one).
+        views: Stored augmentations of every cell: flips (four views), identity (one), or shared:K
+            (the untouched view and K augmentations, each the same for all cells of a patient).
         precision: Arithmetic of the encoder; auto is fp16 on CUDA, bf16 on a CPU with native
             bfloat16, else fp32; a store begun earlier keeps its own.
         engine: What encodes; auto is OpenVINO on an x86-64 CPU for encoders it can run and cohorts
@@ -35,7 +36,7 @@ class EmbedConfig:
         ValueError: A value is out of range.
     """
 
-    views: ViewSet = "flips"
+    views: str = "flips"
     precision: PrecisionChoice = "auto"
     engine: EngineChoice = "auto"
     dtype: StoreDtype = "float16"
@@ -48,7 +49,7 @@ class EmbedConfig:
     check_precision: int | None = None
 
     def __post_init__(self) -> None:
-        _check_choice("views", self.views, get_args(ViewSet))
+        view_names(self.views)
         _check_choice("precision", self.precision, get_args(PrecisionChoice))
         _check_choice("engine", self.engine, get_args(EngineChoice))
         _check_choice("dtype", self.dtype, get_args(StoreDtype))

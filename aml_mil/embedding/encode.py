@@ -25,7 +25,8 @@ class EncodingPass:
     Args:
         patients: In the order in which to embed them.
         phase: For the progress.
-        encode: Takes a batch of images, [B, S, S, 3], gives features of all views, [V, B, D…].
+        encode: Takes a batch of images, [B, S, S, 3], and the ids of the patients they are of;
+            gives features of all views, [V, B, D…].
         batch_size: Images in every batch.
         image_size_px: Side of every image.
         workers: Threads that read and decode.
@@ -47,7 +48,7 @@ class EncodingPass:
         patients: Sequence[Patient],
         *,
         phase: Phase,
-        encode: Callable[[NDArray[np.uint8]], NDArray[np.float32]],
+        encode: Callable[[NDArray[np.uint8], Sequence[str]], NDArray[np.float32]],
         batch_size: int,
         image_size_px: int,
         workers: int,
@@ -112,7 +113,7 @@ class EncodingPass:
 
     def _encode_batch(self) -> None:
         if self._assembly.num_waiting:
-            features = self._encode(self._assembly.images)
+            features = self._encode(self._assembly.images, self._assembly.patient_ids)
             self._log({"event": "batch", "images": self._assembly.num_waiting})
             self._assembly.distribute(features)
         for finished in self._assembly.take_complete():

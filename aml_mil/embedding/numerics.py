@@ -10,12 +10,14 @@ from aml_mil.embedding.config import EmbedConfig
 from aml_mil.embedding.engines import EngineName, choose_engine
 from aml_mil.embedding.errors import NumericsMismatchError
 from aml_mil.embedding.openvino_engine import has_openvino
+from aml_mil.embedding.views import has_shared_views, view_names
 from aml_mil.encoders import Encoder
 from aml_mil.runtime import Precision, library_versions, resolve_device, resolve_precision
 from stores import JSON
 
 DEFAULT_BATCH_SIZES = {"cpu": 64, "cuda": 256}
 DECODERS = ("pillow", "simplejpeg")
+AUGMENTERS = ("albumentations", "opencv-python-headless")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +80,7 @@ def choose_numerics(config: EmbedConfig, encoder: Encoder, *, num_encodings: int
         device=device,
         batch_size=config.batch_size or DEFAULT_BATCH_SIZES[device.type],
         threads=_threads(engine, device),
-        versions=_versions(engine, encoder),
+        versions=_versions(engine, encoder, config),
     )
 
 
@@ -101,7 +103,7 @@ def follow_numerics(
             a library's version is another; shows both values.
     """
     if config.engine == "auto":
-        chosen = _with_engine(chosen, recorded.get("engine"), encoder)
+        chosen = _with_engine(chosen, recorded.get("engine"), encoder, config)
     wanted = chosen.record | {"threads": recorded.get("threads")}
     if config.precision == "auto":
         wanted["compute_dtype"] = recorded.get("compute_dtype")
@@ -127,10 +129,12 @@ def follow_numerics(
     )
 
 
-def _with_engine(chosen: Numerics, engine: object, encoder: Encoder) -> Numerics:
+def _with_engine(
+    chosen: Numerics, engine: object, encoder: Encoder, config: EmbedConfig
+) -> Numerics:
     """Take another engine where it is there."""
     if engine == "torch" or (engine == "openvino" and has_openvino()):
-        return replace(chosen, engine=engine, versions=_versions(engine, encoder))
+        return replace(chosen, engine=engine, versions=_versions(engine, encoder, config))
     return chosen
 
 
@@ -138,9 +142,10 @@ def _threads(engine: EngineName, device: torch.device) -> int | None:
     return torch.get_num_threads() if engine == "torch" and device.type == "cpu" else None
 
 
-def _versions(engine: EngineName, encoder: Encoder) -> dict[str, str]:
+def _versions(engine: EngineName, encoder: Encoder, config: EmbedConfig) -> dict[str, str]:
     names = ("openvino",) if engine == "openvino" else ()
-    return library_versions("torch", encoder.library, *names, *DECODERS)
+    augmenters = AUGMENTERS if has_shared_views(view_names(config.views)) else ()
+    return library_versions("torch", encoder.library, *names, *DECODERS, *augmenters)
 
 
 def _show(value: object) -> str:

@@ -13,6 +13,7 @@ from aml_mil.cohort import Cell, Patient
 from aml_mil.embedding.cells import load_cell
 from aml_mil.embedding.engine import TorchEngine
 from aml_mil.embedding.records import EmbedProgress, PrecisionCheck
+from aml_mil.embedding.view_encoder import ViewEncoder
 from aml_mil.encoders import Encoder
 from stores import FeatureStore
 
@@ -57,11 +58,10 @@ class PrecisionPass:
         if not self._num_cells:
             return
         drawn = self._draw()
-        reference = TorchEngine(
-            self._encoder,
-            device=self._device,
-            precision="fp32",
+        reference = ViewEncoder(
+            self._build,
             views=self._store.manifest.views,
+            image_size_px=self._encoder.image_size_px,
         )
         cells_total = sum(len(cells) for _, cells in drawn)
         for num_patients, (patient, cells) in enumerate(drawn, start=1):
@@ -80,6 +80,9 @@ class PrecisionPass:
                 max_abs_error=max(self._errors),
             )
 
+    def _build(self, views: tuple[str, ...]) -> TorchEngine:
+        return TorchEngine(self._encoder, device=self._device, precision="fp32", views=views)
+
     def _draw(self) -> list[tuple[Patient, list[Cell]]]:
         usable: list[tuple[Patient, list[Cell]]] = []
         for patient in self._patients:
@@ -95,7 +98,7 @@ class PrecisionPass:
         ]
         return [(patient, cells) for patient, cells in drawn if cells]
 
-    def _compare(self, patient: Patient, cells: Sequence[Cell], reference: TorchEngine) -> None:
+    def _compare(self, patient: Patient, cells: Sequence[Cell], reference: ViewEncoder) -> None:
         bag = self._store.read(patient.patient_id)
         rows = {name: row for row, name in enumerate(bag.instance_ids)}
         views = [bag.features[None]] + ([] if bag.views is None else [bag.views])
@@ -107,7 +110,8 @@ class PrecisionPass:
             images = [item.image for item in loaded if item.image is not None]
             places = [rows[item.cell.instance_id] for item in loaded if item.image is not None]
             if images:
-                expected = reference.encode(np.stack(images)).astype(np.float64)
+                owners = [patient.patient_id] * len(images)
+                expected = reference.encode(np.stack(images), owners).astype(np.float64)
                 self._add(stored[:, places], expected)
 
     def _add(self, found: NDArray[np.float64], expected: NDArray[np.float64]) -> None:

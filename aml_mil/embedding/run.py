@@ -28,11 +28,13 @@ from aml_mil.embedding.records import (
     Phase,
     QuarantinedCell,
 )
+from aml_mil.embedding.shared_views import SHARED_VIEWS, describe_shared_views
 from aml_mil.embedding.summary import summarise
-from aml_mil.embedding.views import VIEW_SETS
+from aml_mil.embedding.view_encoder import ViewEncoder
+from aml_mil.embedding.views import has_shared_views, view_names
 from aml_mil.encoders import Encoder
 from aml_mil.runtime import count_cores, describe_device
-from stores import FeatureStore, Manifest, open_or_create_store
+from stores import JSON, FeatureStore, Manifest, open_or_create_store
 
 MAX_NAMED = 5
 
@@ -69,10 +71,10 @@ class EmbedRun:
         self._store_path = store_path
         self._config = config
         self._workers = config.workers or count_cores()
-        self._views = VIEW_SETS[config.views]
+        self._views = view_names(config.views)
         num_encodings = cohort.num_cells * len(self._views)
         self._chosen = choose_numerics(config, encoder, num_encodings=num_encodings)
-        self._engine: Engine | None = None
+        self._view_encoder: ViewEncoder | None = None
         self._engine_note = ""
         self._summary: EmbedSummary | None = None
 
@@ -106,7 +108,7 @@ class EmbedRun:
                 self._chosen, store.manifest.numerics, config=self._config, encoder=self._encoder
             )
             if numerics != self._chosen:
-                self._engine = None  # another process was first to begin the store
+                self._view_encoder = None  # another process was first to begin the store
             yield from self._fill(store, numerics)
         if self.summary.failed:
             raise PatientsFailedError(self._name_failed())
@@ -157,22 +159,26 @@ class EmbedRun:
         if self._chosen.engine == "torch":
             return
         try:
-            self._engine = self._build(self._chosen)
+            self._view_encoder = self._build(self._chosen)
         except EngineError as error:
             if self._config.engine != "auto":
                 raise
             self._engine_note = str(error)
             self._chosen = choose_numerics(replace(self._config, engine="torch"), self._encoder)
 
-    def _build(self, numerics: Numerics) -> Engine:
-        return build_engine(
-            numerics.engine,
-            self._encoder,
-            device=numerics.device,
-            precision=numerics.precision,
-            views=self._views,
-            threads=numerics.threads,
-        )
+    def _build(self, numerics: Numerics) -> ViewEncoder:
+        def build(views: tuple[str, ...]) -> Engine:
+            return build_engine(
+                numerics.engine,
+                self._encoder,
+                device=numerics.device,
+                precision=numerics.precision,
+                views=views,
+                threads=numerics.threads,
+            )
+
+        size_px = self._encoder.image_size_px
+        return ViewEncoder(build, views=self._views, image_size_px=size_px)
 
     def _compare(
         self, store: FeatureStore, numerics: Numerics, *, unfit: Set[str]
@@ -193,10 +199,10 @@ class EmbedRun:
         store: FeatureStore,
         numerics: Numerics,
     ) -> EncodingPass:
-        def encode(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-            if self._engine is None:  # a finished store needs none
-                self._engine = self._build(numerics)
-            return self._engine.encode(images)
+        def encode(images: NDArray[np.uint8], owners: Sequence[str]) -> NDArray[np.float32]:
+            if self._view_encoder is None:  # a finished store needs none
+                self._view_encoder = self._build(numerics)
+            return self._view_encoder.encode(images, owners)
 
         return EncodingPass(
             patients,
@@ -247,7 +253,9 @@ class EmbedRun:
 
     def _open(self) -> FeatureStore:
         encoder = self._encoder
-        rules = {"decode": DECODE_RULE, "resize": RESIZE_RULE}
+        rules: dict[str, JSON] = {"decode": DECODE_RULE, "resize": RESIZE_RULE}
+        if has_shared_views(self._views):
+            rules[SHARED_VIEWS] = describe_shared_views(encoder.image_size_px)
         manifest = Manifest(
             encoder=encoder.name,
             architecture=encoder.architecture,

@@ -13,6 +13,7 @@ from aml_mil.encoders.errors import (
     WeightsError,
 )
 from aml_mil.encoders.load import load_encoder
+from aml_mil.encoders.taps import FeatureKind
 
 __all__ = [
     "CheckpointError",
@@ -20,6 +21,7 @@ __all__ = [
     "Encoder",
     "EncoderError",
     "EncoderModule",
+    "FeatureKind",
     "UnknownEncoderError",
     "WeightsError",
     "load_encoder",

@@ -55,7 +55,9 @@ class Encoder:
         image_size_px: Side of the square images it is given.
         mean: Of the channels R, G, B on the scale 0 to 1, subtracted before encoding.
         std: Of the channels, divided by.
-        feature_shape: Of one image's features, without the batch: ``(512,)``.
+        feature_shape: Of one image's features, without the batch: ``(512,)``, or of a map
+            ``(512, 5, 5)``.
+        layer: Where in the backbone the features are taken; None is its last map.
     """
 
     name: str
@@ -68,11 +70,13 @@ class Encoder:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     feature_shape: tuple[int, ...]
+    layer: str | None = None
 
     @property
     def preprocessing(self) -> Mapping[str, JSON]:
-        """What is done to the pixels of a fitted image, as a store records it."""
-        return {
+        """How a fitted image becomes features beside the weights, as a store records it."""
+        layer: dict[str, JSON] = {} if self.layer is None else {"layer": self.layer}
+        return layer | {
             "image_size_px": self.image_size_px,
             "mean": list(self.mean),
             "std": list(self.std),

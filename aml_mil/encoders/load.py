@@ -1,11 +1,12 @@
 """From a name and weights to an encoder."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from aml_mil.encoders import timm_models, torchvision_models
 from aml_mil.encoders.checkpoint import CheckpointInfo, read_checkpoint, read_info
@@ -18,6 +19,7 @@ from aml_mil.encoders.encoder import (
     example_images,
 )
 from aml_mil.encoders.errors import EncoderError, WeightsError
+from aml_mil.encoders.taps import FeatureKind, LayerModule, MapModule, is_square_map
 from aml_mil.encoders.weights import hash_file, hash_tensors, load_strictly, read_weights
 
 RANDOM_PREFIX = "random:"
@@ -61,7 +63,12 @@ class _Request:
 
 
 def load_encoder(
-    name: str, *, weights: str | Path | None = None, image_size_px: int | None = None
+    name: str,
+    *,
+    weights: str | Path | None = None,
+    image_size_px: int | None = None,
+    features: FeatureKind = "vector",
+    layer: str | None = None,
 ) -> Encoder:
     """Build an encoder and load its weights strictly.
 
@@ -70,6 +77,9 @@ def load_encoder(
         weights: A file, ``timm`` (what timm publishes) or ``random:SEED``; a checkpoint brings its
             own.
         image_size_px: Side of the images; without it the checkpoint's, else 144.
+        features: One vector an image, or the map it is pooled from.
+        layer: Module of the backbone that the features are taken from, such as ``layer3``;
+            without it the last map.
 
     Returns:
         The encoder, in evaluation mode, in float32, on the CPU.
@@ -77,7 +87,7 @@ def load_encoder(
     Raises:
         UnknownEncoderError: No library has it; names the nearest.
         WeightsError: Weights are not named, cannot be read, or do not fit; names the keys.
-        EncoderError: It cannot encode images of this size.
+        EncoderError: It cannot encode images of this size, has no such layer, or no map there.
     """
     request = _resolve(name, None if weights is None else str(weights), image_size_px)
     # Building draws random numbers: they are not taken from the caller's.
@@ -91,7 +101,12 @@ def load_encoder(
             classifiers=_classifiers(request, module.backbone),
             what=f"weights {request.file} for {request.architecture}",
         )
-    module.requires_grad_(requires_grad=False)
+    if layer is not None:
+        module = LayerModule(module, layer)
+    _check_output(module, request, features, layer)
+    if features == "map":
+        module = MapModule(module)
+    module.eval().requires_grad_(requires_grad=False)
     mean, std = _normalisation(request, module.backbone)
     return Encoder(
         name=request.name,
@@ -108,6 +123,7 @@ def load_encoder(
         mean=mean,
         std=std,
         feature_shape=_measure_features(module, request),
+        layer=layer,
     )
 
 
@@ -185,16 +201,36 @@ def _trained_on(request: _Request) -> tuple[str, ...] | None:
     return request.info.trained_on if request.info is not None else None
 
 
+def _check_output(
+    module: EncoderModule, request: _Request, features: FeatureKind, layer: str | None
+) -> None:
+    """Refuse maps where the encoder has none: tokens, or channels in the last place."""
+    if features == "vector" and layer is None:
+        return
+    maps = _try(module.feature_map, request)
+    if not is_square_map(maps):
+        where = f"layer {layer}" if layer else "the last layer"
+        message = (
+            f"{request.name} has no map of positions at {where}: expected [D, h, h] an image, got "
+            f"{list(maps.shape[1:])}; take another layer, or its vectors without --layer"
+        )
+        raise EncoderError(message)
+
+
 def _measure_features(module: EncoderModule, request: _Request) -> tuple[int, ...]:
-    try:
-        with torch.inference_mode():
-            features = module(example_images(request.image_size_px))
-    except (RuntimeError, AssertionError, ValueError) as error:
-        raise EncoderError(_cannot_encode(request, error)) from error
-    if features.ndim != 2:
+    features = _try(module, request)
+    if features.ndim != 2 and not isinstance(module, MapModule):
         message = f"{request.name} gives {list(features.shape[1:])} an image, not one vector"
         raise EncoderError(message)
     return tuple(features.shape[1:])
+
+
+def _try(encode: Callable[[Tensor], Tensor], request: _Request) -> Tensor:
+    try:
+        with torch.inference_mode():
+            return encode(example_images(request.image_size_px))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise EncoderError(_cannot_encode(request, error)) from error
 
 
 def _cannot_encode(request: _Request, error: Exception) -> str:

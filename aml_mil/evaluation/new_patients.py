@@ -20,7 +20,7 @@ from aml_mil.cohort import (
 from aml_mil.cohort.errors import name_some
 from aml_mil.cohort.listing import list_cells
 from aml_mil.cohort.mll import find_metadata
-from aml_mil.embedding import EmbedConfig, EmbedProgress, embed
+from aml_mil.embedding import SHARED_VIEWS, EmbedConfig, EmbedProgress, embed
 from aml_mil.encoders import Encoder, WeightsError, load_encoder
 from aml_mil.evaluation.errors import EvaluationError
 from aml_mil.mil.run_dir import Run
@@ -104,6 +104,8 @@ def load_run_encoder(
             document["encoder"],
             weights=asked,
             image_size_px=document["preprocessing"]["image_size_px"],
+            features="vector" if len(run.document["feature_shape"]) == 1 else "map",
+            layer=document["preprocessing"].get("layer"),
         )
     except WeightsError as error:
         message = f"{error}; name the weights that {run.path} was fitted with: --weights FILE"
@@ -161,7 +163,8 @@ def _refuse_other(
     for name in _SAME:
         ours, theirs = wanted[name], found[name]
         if name == "preprocessing":
-            theirs = {**ours, **theirs}
+            ours = {"layer": None, **ours, SHARED_VIEWS: None}
+            theirs = {**ours, "layer": None, **theirs, SHARED_VIEWS: None}
         if _plain(ours) != _plain(theirs):
             raise EvaluationError(
                 f"{what} is another encoder than that of {run.path}: expected {name} "

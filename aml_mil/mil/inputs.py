@@ -4,8 +4,9 @@ Shapes: P patients, C classes.
 """
 
 import hashlib
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,9 @@ from aml_mil.mil.errors import BagsError, StoresDifferError
 from stores import FeatureStore, Manifest, PackedBags, open_store, pack_bags
 
 FOLD_FIELD = "{fold}"
+FLIP_VIEWS = frozenset({"identity", "hflip", "vflip", "both"})
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -130,7 +134,7 @@ def load_inputs(paths: Sequence[Path]) -> FitInputs:
 
 
 def _load(store: FeatureStore, ids: tuple[str, ...]) -> FoldStore:
-    bags = pack_bags(store, ids)
+    bags = _without_augmented_views(pack_bags(store, ids), store)
     sizes = np.diff(bags.offsets)
     if empty := [ids[i] for i in np.flatnonzero(sizes == 0)]:
         raise BagsError(
@@ -155,6 +159,19 @@ def _load(store: FeatureStore, ids: tuple[str, ...]) -> FoldStore:
         bags=bags,
         bags_sha256=digest.hexdigest(),
     )
+
+
+def _without_augmented_views(bags: PackedBags, store: FeatureStore) -> PackedBags:
+    """Keep the flips, which cells may be drawn in one by one; of other views the untouched only."""
+    views = store.manifest.views
+    if set(views) <= FLIP_VIEWS:
+        return bags
+    logger.warning(
+        "%s holds views other than flips (%s …): the heads train on the untouched view",
+        store.path,
+        views[1],
+    )
+    return replace(bags, features=bags.features[:1])
 
 
 def _check_same_bags(first: FoldStore, store: FeatureStore, labels: dict[str, str]) -> None:

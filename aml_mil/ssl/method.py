@@ -36,7 +36,7 @@ class OptimiserSettings:
     """How a method's weights are moved.
 
     Attributes:
-        name: ``sgd`` or ``adamw``.
+        name: ``sgd``, ``adam`` or ``adamw``.
         momentum: Of SGD.
         is_nesterov: Whether SGD's momentum looks ahead.
         trust_coefficient: Of LARC; None for plain steps.

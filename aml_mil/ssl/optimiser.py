@@ -1,16 +1,28 @@
 """One optimiser for all methods: which weights decay, and which steps LARC scales."""
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from aml_mil.ssl.larc import scale_gradients
-from aml_mil.ssl.method import Method, OptimiserSettings, StepValues
+from aml_mil.ssl.method import OptimiserSettings, StepValues
+
+
+class Trainable(Protocol):
+    """A network that says how its weights are moved."""
+
+    @property
+    def optimiser(self) -> OptimiserSettings:
+        """How the weights are moved."""
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Iterate over the weights."""
 
 
 class LayerwiseOptimiser:
-    """SGD or AdamW over the trained weights of a method.
+    """SGD, Adam or AdamW over the trained weights of a method.
 
     Args:
         method: Whose weights are moved.
@@ -19,7 +31,7 @@ class LayerwiseOptimiser:
         inner: The optimiser of torch; its groups are weights, then biases and norms.
     """
 
-    def __init__(self, method: Method) -> None:
+    def __init__(self, method: Trainable) -> None:
         trained = [p for p in method.parameters() if p.requires_grad]
         self.weights = [p for p in trained if p.ndim > 1]
         self.others = [p for p in trained if p.ndim <= 1]
@@ -73,6 +85,8 @@ class LayerwiseOptimiser:
 
 
 def _build(groups: list[dict[str, Any]], settings: OptimiserSettings) -> torch.optim.Optimizer:
+    if settings.name == "adam":
+        return torch.optim.Adam(groups)
     if settings.name == "adamw":
         return torch.optim.AdamW(groups)
     return torch.optim.SGD(

@@ -1,0 +1,53 @@
+"""All views of a batch: flips by the engine itself, shared augmentations before it.
+
+V views, B images, S pixels a side, D… the shape of one image's features.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aml_mil.embedding.engines import Engine
+from aml_mil.embedding.shared_views import SharedViews
+from aml_mil.embedding.views import has_shared_views
+
+
+class ViewEncoder:
+    """Encodes batches in every view of a store.
+
+    Args:
+        build: Makes an engine for views that it can make itself.
+        views: Names of the views, in the order of the result.
+        image_size_px: Side of the images.
+    """
+
+    def __init__(
+        self,
+        build: Callable[[tuple[str, ...]], Engine],
+        *,
+        views: tuple[str, ...],
+        image_size_px: int,
+    ) -> None:
+        self._num_views = len(views)
+        self._augment = SharedViews(image_size_px) if has_shared_views(views) else None
+        self._engine = build(views[:1] if self._augment else views)
+
+    def encode(self, images: NDArray[np.uint8], patient_ids: Sequence[str]) -> NDArray[np.float32]:
+        """Encode a batch.
+
+        Args:
+            images: [B, S, S, 3] RGB; B the same in every call.
+            patient_ids: Whose the first images are; the others belong to nobody.
+
+        Returns:
+            Features, [V, B, D…].
+        """
+        features = self._engine.encode(images)
+        if self._augment is None:
+            return features
+        viewed = [
+            self._engine.encode(self._augment(images, patient_ids, view=view))
+            for view in range(1, self._num_views)
+        ]
+        return np.concatenate([features, *viewed])

@@ -1,0 +1,141 @@
+"""`aml-mil giga-ssl`: embeddings of patients, learnt without labels from a store."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from aml_mil.giga.config import GigaConfig
+from cli.failure import CommandError
+from cli.flags import config_from, config_options
+from cli.output import json_option, note, print_facts, print_json
+from cli.pretrain_run import say, stop_signals
+from cli.progress import with_bar
+
+if TYPE_CHECKING:
+    from aml_mil.giga.run import GigaRun
+
+
+@click.command("giga-ssl")
+@click.argument("store", metavar="STORE")
+@click.option(
+    "--out",
+    required=True,
+    metavar="GIGA.safetensors",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Where the encoder of patients goes; state, history and picture lie beside it.",
+)
+@click.option(
+    "--folds",
+    "folds_path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Table patient_id,fold: learn from the training patients of --fold only.",
+)
+@click.option("--fold", type=click.IntRange(min=0), help="Which fold of --folds, from 0.")
+@click.option("--resume", is_flag=True, help="Go on from where the run of --out was stopped.")
+@config_options(GigaConfig)
+@json_option
+def giga_ssl(
+    *,
+    store: str,
+    out: Path,
+    folds_path: Path | None,
+    fold: int | None,
+    resume: bool,
+    config_path: Path | None,
+    as_json: bool,
+    **values: Any,
+) -> None:
+    """Learn one vector for a patient from the cells in STORE, without labels.
+
+    Two views of a patient, each a stored augmentation and a few cells, must find each other among
+    all patients. Stores of `embed --views shared:K` teach most. {fold} in STORE stands for --fold.
+    Several processes train together: torchrun --nproc-per-node 4 -m cli giga-ssl ….
+    """
+    from aml_mil.giga.bags import read_bags
+    from aml_mil.giga.checks import describe_views
+    from aml_mil.giga.run import GigaRun
+    from aml_mil.ssl.processes import joined_processes
+    from aml_mil.ssl.ranks import rank
+
+    _check_usage(out=out, folds_path=folds_path, fold=fold)
+    config = config_from(GigaConfig, values, config_path=config_path)
+    patients = None if fold is None else _training_patients(folds_path, fold)
+    named = {"store": store, "folds": str(folds_path or ""), "fold": fold}
+    with joined_processes(config.device) as device:
+        path = store if fold is None else store.replace("{fold}", str(fold))
+        bags = read_bags(path, device=device, patient_ids=patients)
+        if (warning := describe_views(bags.manifest.views)) and rank() == 0:
+            note(f"warning: {warning}")
+        run = GigaRun(bags, config, out, device=device, source=named, is_resumed=resume)
+        if run.is_done:
+            note(f"{out} is finished already: {config.epochs} epochs; nothing to do")
+        with stop_signals() as is_stopping:
+            _follow(run, is_stopping)
+        if rank() == 0:
+            _report(run, as_json=as_json)
+
+
+def _check_usage(*, out: Path, folds_path: Path | None, fold: int | None) -> None:
+    if (folds_path is None) != (fold is None):
+        raise click.UsageError("--folds and --fold belong together: which patients are trained on")
+    if out.suffix != ".safetensors":
+        raise click.UsageError(f"--out: expected a name that ends in .safetensors, got {out.name}")
+    if not out.parent.is_dir():
+        raise click.UsageError(f"--out: there is no folder {out.parent}; make it first")
+
+
+def _training_patients(folds_path: Path | None, fold: int) -> tuple[str, ...]:
+    from aml_mil.cohort import read_folds, roles_of
+
+    assert folds_path is not None
+    try:
+        return roles_of(read_folds(folds_path), fold).train
+    except ValueError as error:
+        raise click.UsageError(f"--fold: {error}") from error
+
+
+def _follow(run: "GigaRun", is_stopping: Callable[[], bool]) -> None:
+    total = run.length.num_steps
+    for record in with_bar(
+        run.train(is_stopping), total=total, unit="step", done="steps_done", description="giga-ssl"
+    ):
+        if record.epoch is not None and record.epoch.loss is not None:
+            logging.getLogger(__name__).info(
+                "epoch %d: loss %.4f", record.epoch.epoch, record.epoch.loss
+            )
+        for alarm in record.alarms:
+            note(f"warning: epoch {alarm.epoch}: {alarm.message}")
+        if record.is_stopped:
+            raise CommandError(
+                f"stopped after {record.steps_done} of {total} steps; the state is in "
+                f"{run.paths.state}; the same command with --resume goes on"
+            )
+
+
+def _report(run: "GigaRun", *, as_json: bool) -> None:
+    last, shape = run.records[-1], run.trainer.contrast.encoder.shape
+    seen = run.steps_done * run.batch_size
+    facts: dict[str, Any] = {
+        "giga": str(run.paths.encoder),
+        "encoder": shape.kind,
+        "patients": len(run.bags.patient_ids),
+        "cells": run.bags.num_cells,
+        "views": list(run.bags.manifest.views),
+        "epochs": last.epoch,
+        "loss": last.loss,
+        "loss_of_chance": last.chance_loss,
+        "rankme": last.rankme,
+        "rankme_before": run.records[0].rankme,
+        "patients_per_s": seen / run.seconds if run.seconds else None,
+        "alarms": [alarm.kind for alarm in run.alarms],
+        "history": str(run.paths.history),
+    }
+    if shape.grid_step is not None:
+        facts["grid_step"] = shape.grid_step
+    if as_json:
+        print_json(facts)
+    else:
+        print_facts({name.replace("_", " "): say(value) for name, value in facts.items()})
