@@ -64,14 +64,14 @@ def _lymphocyte(p: CellPainter) -> None:
 
 
 def _monocyte(p: CellPainter) -> None:
-    radius = p.rng.uniform(45, 52)
+    radius = p.rng.uniform(47, 54)
     p.paint_body(p.ellipse(0, 0, radius, radius * p.rng.uniform(0.85, 1)), GREY_BLUE)
     size = radius * p.rng.uniform(0.58, 0.66)
-    kidney = p.ellipse(-4, 0, size, size * 1.15)
-    notch = p.ellipse(size * 0.85, p.rng.uniform(-4, 4), size * 0.75, size * 0.42)
-    p.paint_nucleus(-join(-kidney, notch, blend_px=6), clumping=0.6, density=0.25)
+    band = p.ellipse(-6, 0, size * 0.8, size * 1.2)
+    notch = p.ellipse(size * 0.75, p.rng.uniform(-4, 4), size * 0.75, size * 0.6)
+    p.paint_nucleus(-join(-band, notch, blend_px=8), clumping=0.6, density=0.15)
     p.paint_granules(120, radius_px=0.7, colour=(0.60, 0.45, 0.62), opacity=0.35)
-    p.paint_vacuoles(int(p.rng.integers(4, 10)))
+    p.paint_vacuoles(int(p.rng.integers(6, 14)))
 
 
 def _eosinophil(p: CellPainter) -> None:
@@ -113,14 +113,13 @@ def _faggot_cell(p: CellPainter) -> None:
 
 
 def _cup_like_blast(p: CellPainter) -> None:
-    radius = p.rng.uniform(36, 43)
+    radius = p.rng.uniform(38, 45)
     p.paint_body(p.ellipse(0, 0, radius, radius * p.rng.uniform(0.9, 1)), BLUE)
-    size = radius * p.rng.uniform(0.84, 0.9)
-    whole = p.ellipse(-1, 0, size, size * p.rng.uniform(0.94, 1))
-    depth = p.rng.uniform(0.5, 0.6)
-    cup = p.ellipse(size * 0.8, p.rng.uniform(-3, 3), size * 1.7 * depth, size * depth)
-    p.paint_nucleus(-join(-whole, cup, blend_px=3), clumping=0.1, density=0.6)
-    p.lay(0.8 * coverage(np.maximum(cup + 2, p.body + 4), 2.0), (0.85, 0.82, 0.90))
+    size = radius * p.rng.uniform(0.86, 0.92)
+    nucleus = p.ellipse(-1, 0, size, size * p.rng.uniform(0.94, 1))
+    p.paint_nucleus(nucleus, clumping=0.1, density=0.6)
+    cup = p.ellipse(size * 0.36, p.rng.uniform(-3, 3), size * p.rng.uniform(0.42, 0.5))
+    p.lay(0.9 * coverage(cup, 1.5), (0.85, 0.82, 0.90))
 
 
 def _abnormal_eosinophil(p: CellPainter) -> None:
