@@ -155,12 +155,12 @@ def _render(
 def draw_types(label: str, num_cells: int, rng: np.random.Generator) -> list[str]:
     """Draw a patient's cell types in random order.
 
-    Healthy patients have normal cells only. In leukaemia 45 to 65 percent are of the label's
+    Healthy patients have normal cells only. In leukaemia 40 to 55 percent are of the label's
     deciding type (at least one cell), and 20 to 26 percent myeloblasts as in any leukaemia.
     """
     types: list[str] = []
     if deciding := DECIDING_TYPES[label]:
-        types += [deciding] * max(1, round(rng.uniform(0.45, 0.65) * num_cells))
+        types += [deciding] * max(1, round(rng.uniform(0.40, 0.55) * num_cells))
         num_blasts = math.ceil(rng.uniform(0.2, 0.26) * num_cells)
         types += [MYELOBLAST] * min(num_blasts, num_cells - len(types))
     shares = rng.dirichlet(20 * np.array(list(NORMAL_TYPES.values())))
