@@ -76,7 +76,8 @@ def _check_size(dataset: h5py.Dataset, name: str) -> None:
     filters = [plist.get_filter(i)[0] for i in range(plist.get_nfilters())]
     if filters != [known for known in FILTERS if known in filters]:
         raise ValueError(
-            f"{name} is stored through filters {filters}, expected shuffle, gzip, Fletcher-32"
+            f"{name} is stored through filters {filters}, expected shuffle, gzip, Fletcher-32 "
+            "in this order; write it again with gzip or uncompressed"
         )
     if h5py.h5z.FILTER_DEFLATE in filters:
         _check_streams(dataset, name, chunk_bytes)
