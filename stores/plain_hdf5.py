@@ -5,16 +5,16 @@ a chunk for as long as its stream goes on, whatever size the chunk is said to ha
 """
 
 import zlib
+from math import prod
 
 import h5py
-import numpy as np
 
 from stores.claims import check_claim
 
 NUMBERS = "fiu"
+KINDS = "fiubSOV"
 # In the order in which they are applied; each at most once.
 FILTERS = (h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_FLETCHER32)
-CHECKSUM_BYTES = 4
 TEXTS_AT_ONCE = 64
 
 
@@ -47,22 +47,32 @@ def plain_dataset(group: h5py.Group, name: str, *, kinds: str = NUMBERS) -> h5py
     return dataset
 
 
-def check_members(group: h5py.Group) -> None:
-    """Check every dataset below a group as ``plain_dataset`` does; texts may be among them.
+def check_members(file: h5py.File) -> None:
+    """Check every dataset of a file as ``plain_dataset`` does; texts may be among them.
 
     Raises:
-        ValueError: a member is a link elsewhere or a dataset that is not plain.
+        ValueError: a member is a link elsewhere, stands in two places, or is a dataset that is not
+            plain.
     """
-    for name in group:
-        is_group = group.get(name, getclass=True, getlink=True) is h5py.HardLink and isinstance(
-            group[name], h5py.Group
-        )
-        if is_group:
-            check_members(group[name])
-            continue
-        dataset = plain_dataset(group, name, kinds="fiubSOV")
-        if dataset.dtype.hasobject:
-            _check_texts(dataset, name)
+    pending, seen = [file["/"]], {_place(file["/"])}
+    while pending:
+        group = pending.pop()
+        for name in group:
+            is_own = isinstance(group.get(name, getlink=True), h5py.HardLink)
+            if is_own and isinstance(group[name], h5py.Group):
+                pending.append(group[name])
+            else:
+                dataset = plain_dataset(group, name, kinds=KINDS)
+                if dataset.dtype.hasobject:
+                    _check_texts(dataset, name)
+            if _place(group[name]) in seen:
+                raise ValueError(f"{name} stands in two places, or in itself")
+            seen.add(_place(group[name]))
+
+
+def _place(item: h5py.Group | h5py.Dataset) -> int:
+    place: int = h5py.h5o.get_info(item.id).addr
+    return place
 
 
 def _check_size(dataset: h5py.Dataset, name: str) -> None:
@@ -70,13 +80,14 @@ def _check_size(dataset: h5py.Dataset, name: str) -> None:
     check_claim(dataset.nbytes, stored, what=name)
     if dataset.chunks is None:
         return
-    chunk_bytes = int(np.prod(dataset.chunks, dtype=object)) * dataset.dtype.itemsize
+    chunk_bytes = prod(dataset.chunks) * dataset.dtype.itemsize
     check_claim(chunk_bytes, stored, what=f"a chunk of {name}")
     plist = dataset.id.get_create_plist()
     filters = [plist.get_filter(i)[0] for i in range(plist.get_nfilters())]
     if filters != [known for known in FILTERS if known in filters]:
         raise ValueError(
-            f"{name} is stored through filters {filters}, expected shuffle, gzip, Fletcher-32"
+            f"{name} is stored through filters {filters}, expected shuffle, gzip, Fletcher-32 "
+            "in this order; write it again with gzip or uncompressed"
         )
     if h5py.h5z.FILTER_DEFLATE in filters:
         _check_streams(dataset, name, chunk_bytes)
@@ -102,9 +113,11 @@ def _check_streams(dataset: h5py.Dataset, name: str, chunk_bytes: int) -> None:
 
 def _check_texts(dataset: h5py.Dataset, name: str) -> None:
     """Refuse texts that take far more memory than the file has: many may be one and the same."""
-    stored = dataset.file.id.get_filesize()
-    total, flat = 0, dataset if dataset.ndim == 1 else np.atleast_1d(dataset[()]).reshape(-1)
-    for first in range(0, flat.shape[0], TEXTS_AT_ONCE):
-        block = flat[first : first + TEXTS_AT_ONCE]
-        total += sum(len(text) for text in block if isinstance(text, bytes | str))
+    if h5py.check_string_dtype(dataset.dtype) is None or dataset.ndim > 1:
+        raise ValueError(f"{name} holds {dataset.dtype}, expected numbers or a list of texts")
+    if dataset.ndim == 0:
+        return
+    stored, total = dataset.file.id.get_filesize(), 0
+    for first in range(0, len(dataset), TEXTS_AT_ONCE):
+        total += sum(len(text) for text in dataset[first : first + TEXTS_AT_ONCE])
         check_claim(total, stored, what=name)

@@ -11,10 +11,9 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 
 from aml_mil.evaluation.attention import AttentionByType
-from aml_mil.evaluation.bootstrap import Interval
+from aml_mil.evaluation.bootstrap import UNDEFINED, Interval
 from aml_mil.evaluation.cell_map import CellMap
 from aml_mil.evaluation.curves import Curve
 from aml_mil.report.drawing import GREY, KIND_COLOURS, PALETTE, panels, styled
@@ -61,7 +60,9 @@ def curve_figure(
             colour = PALETTE[c % len(PALETTE)]
             step = {"roc": "default", "pr": "steps-pre"}[kind]
             label = f"{curve.label} {_interval_text(areas[name][curve.label])}"
-            ax.plot(curve.x, curve.y, color=colour, drawstyle=step, lw=1.6, label=label)
+            start = {"roc": [0.0], "pr": []}[kind]  # the rise at a false positive rate of 0
+            x, y = ([*start, *values] for values in (curve.x, curve.y))
+            ax.plot(x, y, color=colour, drawstyle=step, lw=1.6, label=label)
             ax.fill_between(curve.x, curve.low, curve.high, color=colour, alpha=0.12, lw=0)
         if kind == "roc":
             ax.plot([0, 1], [0, 1], color=GREY, lw=0.8, ls=(0, (4, 3)))
@@ -87,18 +88,23 @@ def attention_figure(found: Mapping[str, AttentionByType]) -> Figure:
     figure, axes = panels(len(found), width=width, height=1.9 + 0.22 * len(order), max_columns=2)
     for place, (ax, (name, by_type)) in enumerate(zip(axes, found.items(), strict=True)):
         _draw_attention(ax, by_type, order)
+        ax.set_xlim(_attention_limits(found))
         if place % 2 == 1:
             ax.set_yticklabels([])
         gap = by_type.gap
         text = "–" if gap.estimate is None else _interval_text(gap, sign="+")
         ax.set_title(f"{_wrap(name)}\ngap {text}")
     present = {t.kind or "other" for by_type in found.values() for t in by_type.types}
-    handles = [Patch(color=c, label=k) for k, c in KIND_COLOURS.items() if k in present]
+    handles = [
+        Line2D([], [], color=colour, marker="o", ms=5.5, lw=1.6, label=kind)
+        for kind, colour in KIND_COLOURS.items()
+        if kind in present
+    ]
     figure.legend(
         handles=handles,
         loc="outside lower center",
         ncols=len(handles),
-        title="gap: malignant − healthy, 95% interval over patients",
+        title="95% intervals over patients; gap: malignant − healthy",
         title_fontsize=8,
     )
     return figure
@@ -159,6 +165,9 @@ def _draw_confusion(ax: Axes, counts: npt.NDArray[np.int64], classes: Sequence[s
     else:
         ax.set_xticks(ticks, [_break(c) for c in classes], rotation=35, ha="right")
     ax.set_yticks(ticks, [_break(c) for c in classes])
+    for edge in range(1, len(classes)):  # equal shares side by side must not run together
+        ax.axhline(edge - 0.5, color="white", lw=1.5)
+        ax.axvline(edge - 0.5, color="white", lw=1.5)
     ax.set(xlabel="predicted", ylabel="true")
     ax.spines[:].set_visible(False)
     ax.tick_params(length=0)
@@ -174,18 +183,32 @@ def _draw_attention(ax: Axes, by_type: AttentionByType, order: Sequence[str]) ->
     types = {t.cell_type: t for t in by_type.types}
     ticks = range(len(order))[::-1]
     for row, cell_type in zip(ticks, order, strict=True):
-        if cell_type not in types:
+        ax.axhline(row, color="#EDEDED", lw=0.8, zorder=0)
+        interval = types[cell_type].attention if cell_type in types else UNDEFINED
+        if interval.estimate is None:
             continue
-        interval = types[cell_type].attention
         colour = KIND_COLOURS[types[cell_type].kind or "other"]
-        ax.barh(row, interval.estimate or 0.0, color=colour, height=0.72, alpha=0.85)
         if interval.low is not None and interval.high is not None:
-            ax.plot([interval.low, interval.high], [row, row], color="black", lw=1)
+            ax.plot([interval.low, interval.high], [row, row], color=colour, lw=1.6)
+        ax.plot([interval.estimate], [row], color=colour, marker="o", ms=5.5, ls="")
     counts = {t: f"{t} ({types[t].num_cells})" if t in types else t for t in order}
     ax.set_yticks(ticks, [counts[t] for t in order])
-    ax.axvline(1, color="black", lw=0.8, ls=(0, (4, 3)))
+    ax.axvline(1, color="black", lw=0.8, ls=(0, (4, 3)), zorder=1)
     ax.set_ylim(-0.6, len(order) - 0.4)
     ax.set_xlabel("attention (1 = average cell)")
+
+
+def _attention_limits(found: Mapping[str, AttentionByType]) -> tuple[float, float]:
+    """Return one range for all panels, so that runs can be read across; it holds 0.8 to 1.2."""
+    shown = [
+        value
+        for by_type in found.values()
+        for t in by_type.types
+        for value in (t.attention.low, t.attention.estimate, t.attention.high)
+        if value is not None
+    ]
+    low, high = min([0.8, *shown]), max([1.2, *shown])
+    return low - 0.03 * (high - low), high + 0.03 * (high - low)
 
 
 def _interval_text(interval: Interval, *, sign: str = "") -> str:

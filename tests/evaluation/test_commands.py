@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import io
 import json
 import shutil
@@ -13,6 +14,7 @@ from aml_mil.embedding import embed
 from aml_mil.encoders import load_encoder
 from aml_mil.evaluation import cell_map
 from aml_mil.evaluation.run import open_run
+from stores import create_store, open_store
 from tests.command_line import RunCommand, runner
 from tests.evaluation.cohorts import EMBED, SIZE_PX, Fitted, draw_cohort
 
@@ -126,6 +128,21 @@ def test_fit_mil_refuses_a_random_store_that_is_none_before_it_trains(
     assert f"without a bag in {few}: P03 (1 of 24)" in done.err
     assert len(done.err.splitlines()) == 1
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["compare", "fit-mil"])
+def test_a_store_of_learned_weights_is_no_random_store(
+    command: RunCommand, tinted: Fitted, tmp_path: Path, name: str
+) -> None:
+    with open_store(tinted.store) as store:
+        manifest = dataclasses.replace(store.manifest, weights="learned.safetensors")
+    create_store(tmp_path / "learned.zarr", manifest)
+    start = (name, tinted.run) if name == "compare" else (name, tinted.store, "--out", tinted.run)
+    done = command(*start, "--random-store", tmp_path / "learned.zarr")
+    assert done.code == 1
+    assert "expected a store of random weights" in done.err
+    assert "got learned.safetensors" in done.err
+    assert len(done.err.splitlines()) == 1
 
 
 def test_explain_shows_writes_and_draws_the_cells(

@@ -16,6 +16,7 @@ def test_the_examples_of_the_readme_run(
     monkeypatch.chdir(tmp_path)
     shutil.copytree(tinted.store, "cells.zarr")
     shutil.copytree(tinted.run, "runs/a")
+    shutil.copytree(tinted.cohort, "COHORT")
     names: dict[str, object] = {}
     for example in python_examples("README.md"):
         *lines, last = example.replace("AQK", "P00").replace("PML_RARA", "red").splitlines()

@@ -270,6 +270,16 @@ def test_an_h5ad_whose_texts_are_one_text_a_million_times_is_refused(h5ad: Path)
     assert_refused("anndata", h5ad, "label would take")
 
 
+def test_an_h5ad_whose_groups_go_round_or_whose_texts_are_a_table_is_refused(h5ad: Path) -> None:
+    with h5py.File(h5ad, "r+") as file:
+        file["uns/texts"] = np.array([["a", "b"]], dtype=h5py.string_dtype())
+    assert_refused("anndata", h5ad, "expected numbers or a list of texts")
+    with h5py.File(h5ad, "r+") as file:
+        del file["uns/texts"]
+        file["uns/round"] = file["uns"]
+    assert_refused("anndata", h5ad, "round stands in two places")
+
+
 @pytest.fixture(params=[2, 3])
 def cells_zarr(h5ad: Path, request: pytest.FixtureRequest) -> Path:
     anndata = pytest.importorskip("anndata")

@@ -61,6 +61,13 @@ def test_runs_share_the_order_of_cell_types_and_show_the_gap() -> None:
     labels = [t.get_text() for t in figure.axes[0].get_yticklabels()]
     assert labels == ["blast (7)", "monocyte (7)", "new"]
     assert "gap −0.25 (−0.50 to +0.12)" in texts(figure)
+    assert figure.axes[0].get_xlim() == figure.axes[1].get_xlim()
+    points = {
+        float(line.get_ydata()[0]): float(line.get_xdata()[0])
+        for line in figure.axes[0].lines
+        if line.get_marker() == "o"
+    }
+    assert points == {2.0: 1.5, 1.0: 1.4}
 
 
 def test_rare_types_are_grey_and_counted() -> None:
