@@ -1,6 +1,6 @@
 """Small cohorts whose label a few cells of each patient decide."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from aml_mil.mil.config import FitConfig
-from aml_mil.mil.engine import EpochRecord, Replicate, ResidentBags, TrainedHead
+from aml_mil.mil.engine import EpochRecord, Replicate, ResidentBags, TrainedHead, Training
 from aml_mil.mil.head import HeadShape
 from stores import Bag, Manifest, create_store
 
@@ -83,15 +83,11 @@ def toy_replicates(
     ]
 
 
-def run_to_end(
-    training: Generator[EpochRecord, None, list[TrainedHead]],
-) -> tuple[list[EpochRecord], list[TrainedHead]]:
+def run_to_end(training: Training) -> tuple[list[EpochRecord], list[TrainedHead]]:
     records = []
-    while True:
-        try:
-            records.append(next(training))
-        except StopIteration as stop:
-            return records, stop.value
+    while training.is_running:
+        records += training.run_epoch()
+    return records, training.heads
 
 
 def manifest(**values: Any) -> Manifest:
