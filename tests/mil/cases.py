@@ -122,7 +122,11 @@ def write_store(
     labels = [f"class {c}" for c in targets] if labels is None else labels
     described = manifest(**values)
     features = toy_features(sizes, targets, seed=seed)
-    features = features[: described.num_views].astype(described.dtype)
+    features = features[: described.num_views, :, : described.feature_shape[0]]
+    if map_size := described.feature_shape[1:]:
+        noise = np.random.default_rng(seed).normal(size=(*features.shape, *map_size))
+        features = features[..., None, None] / 5 + noise
+    features = features.astype(described.dtype)
     rng = np.random.default_rng(seed)
     with create_store(path, described) as store:
         for i, first in enumerate(np.cumsum(sizes) - sizes):
