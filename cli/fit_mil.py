@@ -1,5 +1,6 @@
 """`aml-mil fit-mil`: the heads of all folds and seeds, from the store."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,22 +18,25 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from aml_mil.mil import EpochRecord, FitSummary
+    from aml_mil.mil.plan import Folds
 
 
 @click.command("fit-mil")
-@click.argument("store", metavar="STORE")
+@click.argument("stores", metavar="STORE...", nargs=-1, required=True)
 @click.option(
     "--out",
     required=True,
     metavar="RUN",
     type=click.Path(path_type=Path),
-    help="The run folder; a finished run of the same settings is left as it is.",
+    help="The run folder, or, with several stores, where one folder per store goes; a finished "
+    "run of the same settings is left as it is, an interrupted one goes on.",
 )
 @click.option(
     "--folds",
     "folds_path",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Table patient_id,fold, in place of --num-folds and --fold-seed.",
+    type=click.Path(path_type=Path),
+    help="Table patient_id,fold, in place of --num-folds and --fold-seed; or CLAM's splits: their "
+    "folder, or a path like 'splits_{i}.csv'.",
 )
 @click.option(
     "--allow-transductive", is_flag=True, help="Accept an encoder that has seen test patients."
@@ -42,7 +46,7 @@ if TYPE_CHECKING:
 @json_option
 def fit_mil(
     *,
-    store: str,
+    stores: tuple[str, ...],
     out: Path,
     folds_path: Path | None,
     allow_transductive: bool,
@@ -51,47 +55,101 @@ def fit_mil(
     as_json: bool,
     **values: Any,
 ) -> None:
-    """Train class-wise attention heads for all folds and seeds from STORE.
+    """Train attention heads for all folds and seeds from each STORE, in one program.
 
-    STORE may contain {fold}: then each fold reads a store of its own, 'simclr-fold{fold}.zarr'.
-    The table shows mean ± s.d. over folds and seeds of the test patients' figures, beside floors
-    on the same folds that need no head: no model is worth more than what it adds to them.
+    A STORE may contain {fold}: then each fold reads a store of its own, 'simclr-fold{fold}.zarr'.
+    Several STOREs of the same patients, cells and feature shape train together; each gets the
+    run folder RUN/<store name without suffix and {fold}>. The table shows mean ± s.d. over folds
+    and seeds of the test patients' figures, beside floors on the same folds that need no head: no
+    model is worth more than what it adds to them.
     """
     from aml_mil import mil
-    from aml_mil.cohort import read_folds
     from aml_mil.evaluation.random_floor import add_random_floor, check_random_store
 
     config = config_from(FitConfig, values, config_path=config_path, section="fit")
-    if folds_path:
-        _refuse_idle_options()
-    folds = read_folds(folds_path) if folds_path else None
+    _refuse_idle_options(config, folds_path)
+    folds = _read_folds(folds_path) if folds_path else None
     if random_store:
-        check_random_store(random_store, bag_ids=_bag_ids(store))
-    summary = _train(
-        mil.fit(
-            store,
-            out_dir=out,
-            config=config,
-            folds=folds,
-            allow_transductive=allow_transductive,
-        ),
+        check_random_store(random_store, bag_ids=_bag_ids(stores[0]))
+    settings: dict[str, Any] = {
+        "out_dir": out,
+        "config": config,
+        "folds": folds,
+        "allow_transductive": allow_transductive,
+    }
+    summaries = _train(
+        mil.fit_encoders(stores, **settings) if len(stores) > 1 else mil.fit(stores[0], **settings),
         # Folds of a table are counted from it; a wrong guess would only bend the bar.
-        total=config.epochs * config.seeds * (len(set((folds or {}).values())) or config.num_folds),
+        total=len(stores) * config.epochs * config.seeds * _count(folds, config.num_folds),
     )
     if random_store:
-        summary = replace(summary, metrics=add_random_floor(out, random_store))
-    if not summary.is_new:
-        note(f"{out} holds this very run already, finished; nothing was trained")
+        summaries = [
+            replace(s, metrics=add_random_floor(s.run_dir, random_store)) for s in summaries
+        ]
     if as_json:
-        print_json({"run": str(out), "is_new": summary.is_new, **summary.metrics})
-        return
-    _print_tables(summary)
+        runs = [{"run": str(s.run_dir), "is_new": s.is_new, **s.metrics} for s in summaries]
+        print_json(runs[0] if len(stores) == 1 else {"runs": runs})
+    for summary in summaries:
+        _show(summary, has_tables=not as_json, is_one_of_several=len(stores) > 1)
+
+
+def _refuse_idle_options(config: FitConfig, folds_path: Path | None) -> None:
+    for name in ("num_folds", "fold_seed") if folds_path else ():
+        _refuse_if_given(name, "beside --folds")
+    for name in config.idle_settings:
+        _refuse_if_given(name, f"with --pool {config.pool}")
+
+
+def _refuse_if_given(name: str, where: str) -> None:
+    if is_given(name):
+        flag = "--" + name.replace("_", "-")
+        raise click.UsageError(f"{flag} has no effect {where}; leave one of them out")
+
+
+def _read_folds(path: Path) -> "Folds":
+    from aml_mil.cohort import read_folds
+    from aml_mil.mil.splits import is_splits, read_splits
+
+    return read_splits(path) if is_splits(path) else read_folds(path)
+
+
+def _count(folds: "Folds | None", num_folds: int) -> int:
+    if folds is None:
+        return num_folds
+    return len(set(folds.values())) if isinstance(folds, Mapping) else len(folds)
+
+
+def _train(records: "Iterator[EpochRecord | FitSummary]", *, total: int) -> "list[FitSummary]":
+    """Draw the bar over the epochs and return the summaries, which come last."""
+    from aml_mil.mil import FitSummary
+
+    summaries: list[FitSummary] = []
+
+    def epochs() -> "Iterator[EpochRecord]":
+        for record in records:
+            if isinstance(record, FitSummary):
+                summaries.append(record)
+            else:
+                yield record
+
+    for _ in with_bar(epochs(), total=total, unit="epoch", description="fit-mil"):
+        pass
+    return summaries
+
+
+def _show(summary: "FitSummary", *, has_tables: bool, is_one_of_several: bool) -> None:
+    """Print one run's table and say what it was."""
+    if not summary.is_new:
+        note(f"{summary.run_dir} holds this very run already, finished; nothing was trained")
+    if has_tables:
+        _print_tables(summary, name=summary.run_dir.name if is_one_of_several else "attention MIL")
+    took = f"training took {summary.train_s:.1f} s"
     note(
         f"{summary.num_replicates} heads of {summary.num_patients} patients, "
-        f"{summary.num_cells} cells; training took {summary.train_s:.1f} s; "
+        f"{summary.num_cells} cells; {took}{' for all stores' * is_one_of_several}; "
         f"had the encoder seen test patients: {summary.leakage}"
     )
-    note(f"run folder: {out}")
+    note(f"run folder: {summary.run_dir}")
 
 
 def _bag_ids(store: str) -> tuple[str, ...]:
@@ -102,30 +160,13 @@ def _bag_ids(store: str) -> tuple[str, ...]:
         return opened.bag_ids
 
 
-def _refuse_idle_options() -> None:
-    for name in ("num_folds", "fold_seed"):
-        if is_given(name):
-            flag = "--" + name.replace("_", "-")
-            raise click.UsageError(f"{flag} has no effect beside --folds; leave one of them out")
-
-
-def _train(records: "Iterator[EpochRecord | FitSummary]", *, total: int) -> "FitSummary":
-    """Draw the bar and return the last record, which is the summary."""
-    last: EpochRecord | FitSummary | None = None
-    for last in with_bar(records, total=total, unit="epoch", description="fit-mil"):  # noqa: B007
-        pass
-    assert last is not None
-    assert not hasattr(last, "epoch")
-    return last
-
-
-def _print_tables(summary: "FitSummary") -> None:
+def _print_tables(summary: "FitSummary", *, name: str) -> None:
     from aml_mil.evaluation.metrics import METRICS
     from aml_mil.evaluation.table import format_figure, metrics_table
 
     rows = [
         [row.group, row.name, *(format_figure(*row.figures[name]) for name in METRICS)]
-        for row in metrics_table(summary.metrics, name="attention MIL")
+        for row in metrics_table(summary.metrics, name=name)
     ]
     print_table(rows, headers=["class", "model", *METRICS])
     for floor, reason in summary.metrics.get("floors_left_out", {}).items():

@@ -24,7 +24,7 @@ from aml_mil.giga.probe_config import ProbeConfig
 from aml_mil.giga.probe_models import fit_heads, regress
 from aml_mil.giga.representations import load_files, represent
 from aml_mil.mil.leakage import Leakage
-from aml_mil.mil.plan import make_plan
+from aml_mil.mil.plan import make_plans
 from aml_mil.runtime import resolve_device
 
 FIT_MIL = "fit_mil"
@@ -87,8 +87,8 @@ class Probe:
         self.config = config
         self.result: ProbeResult | None = None
         self._device = resolve_device(config.device)
-        self._plan = make_plan(
-            store,
+        (self._plan,) = make_plans(
+            [store],
             config=config.fit_config(device=str(self._device)),
             folds=folds,
             allow_transductive=allow_transductive,

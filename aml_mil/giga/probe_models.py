@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from aml_mil.evaluation.patients import PatientScores, patient_scores
 from aml_mil.giga.bags import IntArray
 from aml_mil.giga.fractions import LabelDraw
-from aml_mil.mil.engine import ResidentBags, TrainedHead, train_heads
+from aml_mil.mil.engine import ResidentBags, Training
 from aml_mil.mil.inputs import FitInputs
 from aml_mil.mil.plan import FitPlan
 from aml_mil.mil.results import apply_heads
@@ -79,7 +79,7 @@ def fit_heads(
     Yields:
         The epoch in progress, and, last, the test predictions; the seeds are the draws.
     """
-    own = {replicate.fold: replicate for replicate in plan.replicates}
+    own = {replicate.fold: replicate for replicate in plan.replicates()}
     replicates = [
         replace(own[d.fold], seed=d.draw, train=d.train, validation=d.validation) for d in draws
     ]
@@ -90,13 +90,10 @@ def fit_heads(
         dtype=torch.float32,
         device=device,
     )
-    training = train_heads(replicates, bags, shape=plan.shape, config=plan.config)
-    heads: list[TrainedHead] = []
-    while not heads:
-        try:
-            yield next(training).epoch
-        except StopIteration as stop:
-            heads = stop.value
-    config = replace(plan.config, seeds=len({d.draw for d in draws}))
-    results = apply_heads(heads, bags, inputs=plan.inputs, roles=plan.roles, config=config)
+    training = Training(replicates, bags, shape=plan.shape, config=plan.config)
+    while training.is_running:
+        yield from (record.epoch for record in training.run_epoch())
+    results = apply_heads(
+        training.heads, bags, shape=plan.shape, inputs=plan.inputs, roles=plan.roles
+    )
     yield patient_scores(results.predictions)

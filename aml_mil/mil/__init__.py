@@ -11,7 +11,7 @@ from aml_mil.mil.errors import (
     RunExistsError,
     StoresDifferError,
 )
-from aml_mil.mil.fit import FitSummary, fit
+from aml_mil.mil.fit import FitSummary, fit, fit_encoders
 from aml_mil.mil.head import Head, HeadOutput, HeadShape
 from aml_mil.mil.run_dir import Run, open_run
 
@@ -31,5 +31,6 @@ __all__ = [
     "RunExistsError",
     "StoresDifferError",
     "fit",
+    "fit_encoders",
     "open_run",
 ]

@@ -1,42 +1,22 @@
-"""Train and evaluate the heads of a run: all folds and seeds, from the store to the run folder."""
+"""Train and evaluate the heads of runs: every fold, seed and encoder, from store to run folder."""
 
-import logging
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from natsort import natsorted
-
-from aml_mil.cohort.folds import COLUMNS
-from aml_mil.evaluation import (
-    FloorCohort,
-    Predictions,
-    mean_per_patient,
-    predict_floors,
-    prediction_rows,
-)
-from aml_mil.evaluation.assessment import assess
-from aml_mil.evaluation.patients import patient_scores
 from aml_mil.mil import run_dir
-from aml_mil.mil.config import FitConfig, Precision
-from aml_mil.mil.engine import EpochRecord, ResidentBags, TrainedHead, train_heads
+from aml_mil.mil.checkpoint import CHECKPOINT_FILE
+from aml_mil.mil.config import FitConfig
+from aml_mil.mil.engine import EpochRecord
+from aml_mil.mil.errors import FitError
+from aml_mil.mil.inputs import run_name
 from aml_mil.mil.leakage import Leakage
-from aml_mil.mil.plan import FitPlan, make_plan
-from aml_mil.mil.results import FitResults, apply_heads, training_features
-
-TABLE_DTYPES: Mapping[Precision, torch.dtype] = {
-    "fp64": torch.float64,
-    "fp32": torch.float32,
-    "bf16": torch.bfloat16,
-}
-NO_COLOUR = "no colour in the store: its features were imported, the images were not seen"
-
-
-logger = logging.getLogger(__name__)
+from aml_mil.mil.plan import FitPlan, Folds, make_plans
+from aml_mil.mil.program import Program, train
+from aml_mil.mil.run_dir import is_finished, start_run
+from aml_mil.runtime import resolve_device
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,20 +49,21 @@ def fit(
     *,
     out_dir: str | Path,
     config: FitConfig | None = None,
-    folds: Mapping[str, int] | None = None,
+    folds: Folds | None = None,
     allow_transductive: bool = False,
 ) -> Iterator[EpochRecord | FitSummary]:
     """Train every fold and seed on a store, evaluate them, and write the run folder.
 
     Everything that can be refused is refused before this returns; training happens while the
-    result is iterated.
+    result is iterated. A run that was interrupted goes on.
 
     Args:
         store: Path of the store; ``{fold}`` in it stands for the fold, one store per fold.
         out_dir: The run folder.
         config: Protocol, head and training; the recipe's if not given.
-        folds: Fold of every patient; made from the config's ``num_folds`` and ``fold_seed`` if
-            not given, and taking the place of ``num_folds`` if given.
+        folds: Fold of every patient, or the patients' roles per fold; made from the config's
+            ``num_folds`` and ``fold_seed`` if not given, and taking the place of ``num_folds`` if
+            given.
         allow_transductive: Whether an encoder may have seen test patients.
 
     Yields:
@@ -93,122 +74,79 @@ def fit(
         StoreError: A store cannot be read.
         FoldsError: The folds are not of these patients, or a label is too rare for them.
     """
-    plan = make_plan(
-        store, config=config or FitConfig(), folds=folds, allow_transductive=allow_transductive
+    plans = make_plans(
+        [store], config=config or FitConfig(), folds=folds, allow_transductive=allow_transductive
     )
-    path = Path(out_dir)
-    finished = run_dir.prepare_run_dir(path, plan.to_json())
-    return iter([_summary(plan, path)]) if finished else _run(plan, path)
+    return _fit(plans, [Path(out_dir)], out_dir=Path(out_dir))
 
 
-def _run(plan: FitPlan, out_dir: Path) -> Iterator[EpochRecord | FitSummary]:
-    inputs = plan.inputs
-    bags = ResidentBags(
-        [s.bags.features for s in inputs.stores],
-        offsets=inputs.offsets,
-        targets=inputs.targets,
-        dtype=TABLE_DTYPES[plan.config.precision],
-        device=torch.device(plan.config.device),
-    )
-    start = time.perf_counter()
-    history: list[EpochRecord] = []
-    training = train_heads(plan.replicates, bags, shape=plan.shape, config=plan.config)
-    while True:
-        try:
-            record = next(training)
-        except StopIteration as stop:
-            heads: list[TrainedHead] = stop.value
-            break
-        history.append(record)
-        yield record
-    train_s = time.perf_counter() - start
-    _warn_of_diverged(heads)
-    results = apply_heads(heads, bags, inputs=inputs, roles=plan.roles, config=plan.config)
-    _write_run(plan, out_dir, history=history, heads=heads, results=results)
-    yield _summary(plan, out_dir, train_s=train_s)
-
-
-def _warn_of_diverged(heads: Sequence[TrainedHead]) -> None:
-    diverged = [h for h in heads if h.has_diverged]
-    for head in diverged:
-        logger.warning(
-            "fold %d, seed %d diverged in epoch %d; its best epoch, %d, is kept",
-            head.replicate.fold,
-            head.replicate.seed,
-            head.last_epoch,
-            head.best_epoch,
-        )
-    if diverged:
-        logger.warning(
-            "%d of %d heads diverged: lower the learning rate (--lr) or use --standardize",
-            len(diverged),
-            len(heads),
-        )
-
-
-def _write_run(
-    plan: FitPlan,
-    out_dir: Path,
+def fit_encoders(
+    stores: Sequence[str | Path],
     *,
-    history: Sequence[EpochRecord],
-    heads: Sequence[TrainedHead],
-    results: FitResults,
-) -> None:
-    run_dir.write_csv(
-        out_dir / run_dir.FOLDS_FILE, COLUMNS, [(p, plan.folds[p]) for p in natsorted(plan.folds)]
-    )
-    run_dir.write_heads(
-        out_dir / run_dir.HEADS_FILE,
-        {(h.replicate.fold, h.replicate.seed): h.parameters for h in heads},
-    )
-    run_dir.write_csv(
-        out_dir / run_dir.HISTORY_FILE,
-        ("fold", "seed", "epoch", "lr", "train_loss", "val_loss"),
-        sorted((r.fold, r.seed, r.epoch, r.lr, r.train_loss, r.val_loss) for r in history),
-    )
-    run_dir.write_csv(out_dir / run_dir.PREDICTIONS_FILE, *prediction_rows(results.predictions))
-    run_dir.write_arrays(
-        out_dir / run_dir.ATTENTION_FILE,
-        {
-            "bag_ids": np.array(plan.inputs.patient_ids),
-            "offsets": plan.inputs.offsets,
-            "scores": results.attention,
-        },
-    )
-    run_dir.write_arrays(
-        out_dir / run_dir.FEATURES_FILE, training_features(plan.inputs, plan.roles)
-    )
-    run_dir.write_json(out_dir / run_dir.METRICS_FILE, _metrics(plan, results.predictions))
+    out_dir: str | Path,
+    config: FitConfig | None = None,
+    folds: Folds | None = None,
+    allow_transductive: bool = False,
+) -> Iterator[EpochRecord | FitSummary]:
+    """Train every encoder, fold and seed in one program, and write one run folder per encoder.
 
+    Args:
+        stores: Paths of the stores, as ``fit`` takes one; of the same patients, cells, views and
+            feature shape.
+        out_dir: Where the run folders go, each named as its store without suffix and ``{fold}``.
+        config: As ``fit``'s.
+        folds: As ``fit``'s.
+        allow_transductive: As ``fit``'s.
 
-def _metrics(plan: FitPlan, predictions: Predictions) -> dict[str, Any]:
-    inputs = plan.inputs
-    pooled = [
-        mean_per_patient(s.bags.features[0].reshape(s.bags.num_instances, -1), inputs.offsets)
-        for s in inputs.stores
-    ]
-    floors = predict_floors(
-        FloorCohort(
-            patient_ids=inputs.patient_ids,
-            targets=inputs.targets,
-            folds=np.array([plan.folds[p] for p in inputs.patient_ids]),
-            classes=inputs.classes,
-            offsets=inputs.offsets,
-            colour=inputs.stores[0].bags.colour,
-            pooled={k: pooled[inputs.store_index(k)] for k in range(plan.config.num_folds)},
+    Yields:
+        One record per replicate and epoch, then one summary per encoder.
+
+    Raises:
+        FitError: As ``fit``, or two stores have the same name.
+        StoreError: A store cannot be read.
+        FoldsError: As ``fit``.
+    """
+    names = [run_name(store) for store in stores]
+    if len(set(names)) < len(names) or not all(names):
+        raise FitError(
+            f"expected stores of different names, which their runs take, got {', '.join(names)}; "
+            "fit them into folders of their own"
         )
+    plans = make_plans(
+        stores, config=config or FitConfig(), folds=folds, allow_transductive=allow_transductive
     )
-    evaluation = assess(patient_scores(predictions))
-    figures = {name: assess(patient_scores(floor)).to_json() for name, floor in floors.items()}
-    return {
-        **evaluation.to_json(),
-        "floors": {
-            name: {**floor["macro"], "per_class": floor["per_class"]}
-            for name, floor in figures.items()
-        },
-        **({} if "colour" in floors else {"floors_left_out": {"colour": NO_COLOUR}}),
-        "undefined": [{"fold": fold, "class": label} for fold, label in evaluation.undefined],
-    }
+    return _fit(plans, [Path(out_dir) / name for name in names], out_dir=Path(out_dir))
+
+
+def _fit(
+    plans: Sequence[FitPlan], paths: Sequence[Path], *, out_dir: Path
+) -> Iterator[EpochRecord | FitSummary]:
+    """Sort out which runs are finished, and train the others."""
+    finished = [is_finished(p, plan.to_json()) for plan, p in zip(plans, paths, strict=True)]
+    to_train = [
+        (plan, path) for plan, path, done in zip(plans, paths, finished, strict=True) if not done
+    ]
+    resolve_device(plans[0].config.device)
+    for plan, path in to_train:
+        start_run(path, plan.to_json())
+    already = [
+        _summary(plan, path)
+        for plan, path, done in zip(plans, paths, finished, strict=True)
+        if done
+    ]
+    return chain(already, _train(to_train, out_dir / CHECKPOINT_FILE) if to_train else ())
+
+
+def _train(
+    runs: Sequence[tuple[FitPlan, Path]], checkpoint_path: Path
+) -> Iterator[EpochRecord | FitSummary]:
+    plans, paths = zip(*runs, strict=True)
+    for record in train(Program(plans=plans, paths=paths, checkpoint_path=checkpoint_path)):
+        if isinstance(record, EpochRecord):
+            yield record
+        else:
+            for plan, path in runs:
+                yield _summary(plan, path, train_s=record)
 
 
 def _summary(plan: FitPlan, path: Path, *, train_s: float | None = None) -> FitSummary:

@@ -7,6 +7,7 @@ import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +78,12 @@ def store_paths(store: str | Path, *, num_folds: int) -> tuple[Path, ...]:
     return tuple(Path(str(store).replace(FOLD_FIELD, str(k))) for k in range(num_folds))
 
 
+def run_name(store: str | Path) -> str:
+    """Return what a store's run is called: its name without suffix and ``{fold}``."""
+    name = Path(store).name.removesuffix("".join(Path(store).suffixes[-1:]))
+    return name.replace(FOLD_FIELD, "").strip("-_. ")
+
+
 def read_labels(path: Path) -> dict[str, str]:
     """Return the label of every bag of a store, ids sorted.
 
@@ -100,36 +107,42 @@ def read_labels(path: Path) -> dict[str, str]:
     return known
 
 
-def load_inputs(paths: Sequence[Path]) -> FitInputs:
-    """Read the stores of a run and check that they belong together.
+def load_inputs(paths: Sequence[Sequence[Path]]) -> tuple[FitInputs, ...]:
+    """Read the stores of runs that train together and check that they belong together.
 
     Args:
-        paths: One store, or one per fold.
+        paths: Per run one store, or one per fold.
 
     Raises:
         BagsError: A bag has no label, no cells or features that are not finite, or there is one
             class only.
         StoresDifferError: The stores differ in patients, labels, cells, views or feature shape.
     """
-    labels = read_labels(paths[0])
+    flat = [path for of_run in paths for path in of_run]
+    labels = read_labels(flat[0])
     stores: list[FoldStore] = []
-    for path in paths:
+    for path in flat:
         with open_store(path) as store:
             if stores:
                 _check_same_bags(stores[0], store, labels)
             loaded = _load(store, tuple(labels))
         if stores and not np.array_equal(loaded.bags.offsets, stores[0].bags.offsets):
             raise StoresDifferError(
-                f"stores of the folds hold different numbers of cells: {stores[0].path} and "
-                f"{path}; embed both from the same images"
+                f"stores hold different numbers of cells: {stores[0].path} and {path}; "
+                "embed both from the same images"
             )
         stores.append(loaded)
     classes = tuple(sorted(set(labels.values())))
-    return FitInputs(
-        stores=tuple(stores),
-        labels=labels,
-        classes=classes,
-        targets=np.array([classes.index(label) for label in labels.values()], dtype=np.int64),
+    targets = np.array([classes.index(label) for label in labels.values()], dtype=np.int64)
+    remaining = iter(stores)
+    return tuple(
+        FitInputs(
+            stores=tuple(islice(remaining, len(of_run))),
+            labels=labels,
+            classes=classes,
+            targets=targets,
+        )
+        for of_run in paths
     )
 
 
@@ -178,17 +191,19 @@ def _check_same_bags(first: FoldStore, store: FeatureStore, labels: dict[str, st
     where = f"{first.path} and {store.path}"
     if differing := sorted(set(store.bag_ids) ^ set(labels)):
         raise StoresDifferError(
-            f"stores of the folds hold different patients: {name_some(differing)} in one of "
-            f"{where}; embed the same cohort for every fold"
+            f"stores hold different patients: {name_some(differing)} in one of {where}; "
+            "embed the same cohort into both"
         )
     relabelled = [b for b, label in labels.items() if store.record(b).label != label]
     if relabelled:
         raise StoresDifferError(
-            f"stores of the folds hold different labels for {name_some(relabelled)}: {where}"
+            f"stores hold different labels for {name_some(relabelled)}: {where}; "
+            "embed both from the same table"
         )
     for name in ("feature_shape", "views"):
         ours, theirs = getattr(first.manifest, name), getattr(store.manifest, name)
         if ours != theirs:
             raise StoresDifferError(
-                f"stores of the folds differ in {name}: {ours} and {theirs} in {where}"
+                f"stores differ in {name}: {ours} and {theirs} in {where}; "
+                "stores train together only if they have the same"
             )

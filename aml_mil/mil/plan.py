@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from aml_mil.cohort.folds import FoldRoles, check_folds, count_folds, make_folds, roles_of
+from aml_mil.evaluation.predictions import ROLES
 from aml_mil.mil.config import FitConfig
 from aml_mil.mil.engine import FeatureScaling, Replicate
 from aml_mil.mil.errors import BagsError
@@ -23,7 +24,9 @@ from aml_mil.mil.leakage import Leakage, check_leakage
 from aml_mil.mil.results import training_features
 from aml_mil.mil.run_dir import RUN_VERSION
 from aml_mil.mil.sampling import IntArray
+from aml_mil.mil.splits import check_splits
 
+Folds = Mapping[str, int] | Sequence[FoldRoles]
 LIBRARIES = ("torch", "numpy", "scikit-learn")
 
 
@@ -33,46 +36,55 @@ class FitPlan:
 
     Attributes:
         inputs: Stores and patients.
-        folds: Fold of every patient.
         roles: Patients by role, per fold.
+        has_splits: Whether the roles were given, rather than made from folds.
         config: Settings, with the number of folds there are.
         leakage: Whether an encoder has seen test patients.
     """
 
     inputs: FitInputs
-    folds: Mapping[str, int]
     roles: tuple[FoldRoles, ...]
+    has_splits: bool
     config: FitConfig
     leakage: Leakage
 
     @property
     def shape(self) -> HeadShape:
-        """Size of the heads."""
-        return HeadShape(
+        """What the heads are made of."""
+        return HeadShape.of(
+            self.config,
             feature_shape=self.inputs.stores[0].manifest.feature_shape,
             num_classes=len(self.inputs.classes),
-            widths=self.config.widths,
-            attention_hidden=self.config.attention_hidden,
-            classifier_hidden=self.config.classifier_hidden,
         )
 
     @property
-    def replicates(self) -> tuple[Replicate, ...]:
-        """The heads to train, by fold and seed."""
+    def folds(self) -> dict[str, int]:
+        """Fold in which each patient is tested, for those that are."""
+        return tested_folds(self.roles)
+
+    def replicates(self, *, run: int = 0, first_store: int = 0) -> tuple[Replicate, ...]:
+        """Return the heads to train, by fold and seed.
+
+        Args:
+            run: Place of the run among those that train together.
+            first_store: Place of its first store among theirs.
+        """
         scalings: list[FeatureScaling | None] = [None] * len(self.roles)
         if self.config.standardize:
             features = training_features(self.inputs, self.roles)
             scalings = [
-                FeatureScaling(*pair) for pair in zip(features["mean"], features["sd"], strict=True)
+                FeatureScaling.of(mean, sd)
+                for mean, sd in zip(features["mean"], features["sd"], strict=True)
             ]
         return tuple(
             Replicate(
                 fold=fold,
                 seed=seed,
-                store=self.inputs.store_index(fold),
+                store=first_store + self.inputs.store_index(fold),
                 train=self._places(roles.train),
                 validation=self._places(roles.validation),
                 scaling=scalings[fold],
+                run=run,
             )
             for fold, roles in enumerate(self.roles)
             for seed in range(self.config.seeds)
@@ -80,7 +92,6 @@ class FitPlan:
 
     def to_json(self) -> dict[str, Any]:
         """Return the run's config.json."""
-        lines = "".join(f"{p}\0{fold}\0" for p, fold in sorted(self.folds.items()))
         per_fold = len(self.inputs.stores) > 1
         return {
             "version": RUN_VERSION,
@@ -90,7 +101,7 @@ class FitPlan:
             "num_patients": len(self.inputs.labels),
             "num_cells": int(self.inputs.offsets[-1]),
             "leakage": self.leakage,
-            "folds_sha256": hashlib.sha256(lines.encode()).hexdigest(),
+            "folds_sha256": self._folds_sha256(),
             "stores": [
                 _store_document(s, fold if per_fold else None)
                 for fold, s in enumerate(self.inputs.stores)
@@ -101,24 +112,36 @@ class FitPlan:
             },
         }
 
+    def _folds_sha256(self) -> str:
+        lines = [f"{p}\0{fold}\0" for p, fold in sorted(self.folds.items())]
+        if self.has_splits:
+            lines = [
+                f"{p}\0{fold}\0{role}\0"
+                for fold, roles in enumerate(self.roles)
+                for role in ROLES
+                for p in getattr(roles, role)
+            ]
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
     def _places(self, ids: Sequence[str]) -> IntArray:
         place = {p: i for i, p in enumerate(self.inputs.patient_ids)}
         return np.array([place[p] for p in ids], dtype=np.int64)
 
 
-def make_plan(
-    store: str | Path,
+def make_plans(
+    stores: Sequence[str | Path],
     *,
     config: FitConfig,
-    folds: Mapping[str, int] | None,
+    folds: Folds | None,
     allow_transductive: bool,
-) -> FitPlan:
-    """Load the stores and check everything that can be refused before training.
+) -> tuple[FitPlan, ...]:
+    """Load the stores of runs that train together and check all that can be refused before.
 
     Args:
-        store: Path of the store; ``{fold}`` in it stands for the fold, one store per fold.
+        stores: Path of each run's store; ``{fold}`` in it stands for the fold, one store per fold.
         config: Settings.
-        folds: Fold of every patient; made from the config if not given.
+        folds: Fold of every patient, or the patients' roles per fold; made from the config if not
+            given.
         allow_transductive: Whether an encoder may have seen test patients.
 
     Raises:
@@ -127,19 +150,44 @@ def make_plan(
         FoldsError: The folds are not of these patients, or a label is too rare for them.
     """
     if folds is None:
-        labels = read_labels(store_paths(store, num_folds=config.num_folds)[0])
+        labels = read_labels(store_paths(stores[0], num_folds=config.num_folds)[0])
         folds = make_folds(labels, num_folds=config.num_folds, seed=config.fold_seed)
-    config = replace(config, num_folds=count_folds(folds))
-    inputs = load_inputs(store_paths(store, num_folds=config.num_folds))
-    check_folds(folds, inputs.patient_ids)
-    roles = tuple(roles_of(folds, fold, config.num_folds) for fold in range(config.num_folds))
-    _check_training_classes(inputs, roles)
-    leakage = check_leakage(
-        [s.manifest for s in inputs.stores], folds, allow_transductive=allow_transductive
+    has_splits = not isinstance(folds, Mapping)
+    num_folds = count_folds(folds) if isinstance(folds, Mapping) else len(folds)
+    config = replace(config, num_folds=num_folds)
+    runs = load_inputs([store_paths(store, num_folds=num_folds) for store in stores])
+    roles = _roles(folds, runs[0].patient_ids)
+    _check_training_classes(runs[0], roles)
+    plans = tuple(
+        FitPlan(
+            inputs=inputs,
+            roles=roles,
+            has_splits=has_splits,
+            config=config,
+            leakage=check_leakage(
+                [s.manifest for s in inputs.stores],
+                tested_folds(roles),
+                allow_transductive=allow_transductive,
+            ),
+        )
+        for inputs in runs
     )
-    plan = FitPlan(inputs=inputs, folds=dict(folds), roles=roles, config=config, leakage=leakage)
-    _check_shape(plan)
-    return plan
+    for plan in plans:
+        _check_shape(plan)
+    return plans
+
+
+def tested_folds(roles: Sequence[FoldRoles]) -> dict[str, int]:
+    """Return the fold in which each patient is tested."""
+    return {p: fold for fold, of_fold in enumerate(roles) for p in of_fold.test}
+
+
+def _roles(folds: Folds, patient_ids: Sequence[str]) -> tuple[FoldRoles, ...]:
+    if isinstance(folds, Mapping):
+        check_folds(folds, patient_ids)
+        return tuple(roles_of(folds, k) for k in range(count_folds(folds)))
+    check_splits(folds, patient_ids)
+    return tuple(folds)
 
 
 def _check_shape(plan: FitPlan) -> None:

@@ -3,18 +3,18 @@
 Shapes: R replicates, C classes.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from scipy.special import softmax
 
 from aml_mil.cohort.folds import FoldRoles
 from aml_mil.evaluation import Predictions, concatenate
-from aml_mil.evaluation.predictions import ROLES
-from aml_mil.mil.config import FitConfig
+from aml_mil.evaluation.predictions import ROLES, Role
 from aml_mil.mil.engine import (
     Evaluation,
     ResidentBags,
@@ -23,7 +23,9 @@ from aml_mil.mil.engine import (
     Workspace,
     stack_parameters,
 )
+from aml_mil.mil.head import HeadShape
 from aml_mil.mil.inputs import FitInputs
+from aml_mil.mil.sampling import IntArray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -33,40 +35,54 @@ class FitResults:
     Attributes:
         predictions: Every replicate on every patient.
         attention: Scores before the softmax of every cell by the heads of the fold where its
-            patient was tested, [seeds, cells, C].
+            patient was tested, [seeds, cells, C]; NaN for patients that are never tested, None
+            where the heads learn none.
     """
 
     predictions: Predictions
-    attention: npt.NDArray[np.float16]
+    attention: npt.NDArray[np.float16] | None
 
 
 def apply_heads(
     heads: Sequence[TrainedHead],
     bags: ResidentBags,
     *,
+    shape: HeadShape,
     inputs: FitInputs,
     roles: Sequence[FoldRoles],
-    config: FitConfig,
 ) -> FitResults:
-    """Apply every head to all cells of every patient, in the identity view."""
+    """Apply every head to all cells of its fold's patients, in the identity view."""
     device = bags.table.device
-    sum_dtype = next(iter(heads[0].parameters.values())).dtype
-    everyone = np.arange(len(inputs.targets))
+    dtype = torch.float64 if bags.table.dtype == torch.float64 else torch.float32
+    role_of = [{p: role for role in ROLES for p in getattr(r, role)} for r in roles]
+    places = [
+        np.flatnonzero([p in role_of[h.replicate.fold] for p in inputs.patient_ids]) for h in heads
+    ]
     evaluation = Evaluation(
-        [bags.whole(everyone, store=h.replicate.store) for h in heads], device=device
+        [bags.whole(own, store=h.replicate.store) for h, own in zip(heads, places, strict=True)],
+        device=device,
     )
-    parameters = stack_parameters([h.parameters for h in heads], dtype=sum_dtype, device=device)
-    num_cells = int(inputs.offsets[-1])
-    stack = StackedHeads(parameters, table=bags.table, workspace=Workspace(device))
-    attention = np.zeros((config.seeds, num_cells, len(inputs.classes)), np.float16)
+    stack = StackedHeads(
+        stack_parameters([h.parameters for h in heads], dtype=dtype, device=device),
+        shape=shape,
+        table=bags.table,
+        workspace=Workspace(device),
+    )
+    num_seeds = 1 + max(h.replicate.seed for h in heads)
+    attention = np.full((num_seeds, bags.offsets[-1], shape.num_classes), np.nan, np.float16)
     parts = []
-    for head, output in zip(heads, evaluation.outputs(stack), strict=True):
+    for head, own, output in zip(heads, places, evaluation.outputs(stack), strict=True):
         fold, seed = head.replicate.fold, head.replicate.seed
-        parts.append(_predictions(inputs, roles[fold], fold, seed, softmax(output.logits, axis=1)))
-        tested = np.isin(inputs.patient_ids, roles[fold].test)
-        cells = np.repeat(tested, np.diff(inputs.offsets))
-        attention[seed, cells] = output.scores[cells]
-    return FitResults(predictions=concatenate(parts), attention=attention)
+        part = _predictions(inputs, own, role_of[fold], softmax(output.logits, axis=1))
+        parts.append(replace(part, folds=np.full(len(own), fold), seeds=np.full(len(own), seed)))
+        tested = np.array([role == "test" for role in part.roles])
+        scored = np.repeat(tested, bags.sizes[own])
+        cells = bags.whole(own[tested], store=0).rows
+        attention[seed, cells] = output.scores[scored]
+    has_attention = shape.pool == "attention"
+    return FitResults(
+        predictions=concatenate(parts), attention=attention if has_attention else None
+    )
 
 
 def training_features(inputs: FitInputs, roles: Sequence[FoldRoles]) -> dict[str, npt.NDArray[Any]]:
@@ -84,19 +100,18 @@ def training_features(inputs: FitInputs, roles: Sequence[FoldRoles]) -> dict[str
 
 def _predictions(
     inputs: FitInputs,
-    roles: FoldRoles,
-    fold: int,
-    seed: int,
+    places: IntArray,
+    role_of: Mapping[str, Role],
     probabilities: npt.NDArray[np.float64],
 ) -> Predictions:
-    role_of = {p: role for role in ROLES for p in getattr(roles, role)}
-    ids = inputs.patient_ids
+    """Say what a head predicts of some patients, its fold and seed left to be filled in."""
+    ids = tuple(inputs.patient_ids[i] for i in places)
     return Predictions(
         classes=inputs.classes,
         patient_ids=ids,
-        targets=inputs.targets,
-        folds=np.full(len(ids), fold),
-        seeds=np.full(len(ids), seed),
+        targets=inputs.targets[places],
+        folds=np.zeros(len(ids), np.int64),
+        seeds=np.zeros(len(ids), np.int64),
         roles=tuple(role_of[p] for p in ids),
         probabilities=probabilities,
     )

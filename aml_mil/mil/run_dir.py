@@ -17,6 +17,7 @@ import safetensors.torch
 from torch import Tensor
 
 from aml_mil.evaluation import Predictions, read_predictions
+from aml_mil.mil.config import FitConfig
 from aml_mil.mil.errors import RunError, RunExistsError
 from aml_mil.mil.head import Head, HeadShape
 
@@ -34,10 +35,8 @@ _IDENTITY = ("version", "fit", "classes", "folds_sha256", "stores")
 _STORE_IDENTITY = ("fold", "identity_sha256", "bags_sha256")
 
 
-def prepare_run_dir(path: Path, document: Mapping[str, Any]) -> bool:
-    """Make the folder of a run, or recognise that it is there.
-
-    A run that was interrupted starts again.
+def is_finished(path: Path, document: Mapping[str, Any]) -> bool:
+    """Check that a run may be written to a folder, and whether it is there already.
 
     Args:
         path: The folder.
@@ -60,15 +59,19 @@ def prepare_run_dir(path: Path, document: Mapping[str, Any]) -> bool:
             return True
     elif path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise RunExistsError(f"expected an empty folder or a run at {path}, got other files")
+    return False
+
+
+def start_run(path: Path, document: Mapping[str, Any]) -> None:
+    """Make the folder of a run that may be written there."""
     path.mkdir(parents=True, exist_ok=True)
     write_json(path / CONFIG_FILE, document)
-    return False
 
 
 def write_json(path: Path, document: Mapping[str, Any]) -> None:
     """Write a JSON document, NaN refused."""
     text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
-    _write(path, f"{text}\n".encode())
+    write_file(path, f"{text}\n".encode())
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -77,14 +80,14 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
     writer.writerows(rows)
-    _write(path, text.getvalue().encode())
+    write_file(path, text.getvalue().encode())
 
 
 def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
     """Write arrays by name, without pickles."""
     data = io.BytesIO()
     np.savez(data, allow_pickle=False, **arrays)
-    _write(path, data.getvalue())
+    write_file(path, data.getvalue())
 
 
 def write_heads(path: Path, heads: Mapping[tuple[int, int], Mapping[str, Tensor]]) -> None:
@@ -94,7 +97,17 @@ def write_heads(path: Path, heads: Mapping[tuple[int, int], Mapping[str, Tensor]
         for (fold, seed), parameters in heads.items()
         for name, tensor in parameters.items()
     }
-    _write(path, safetensors.torch.save(tensors))
+    write_file(path, safetensors.torch.save(tensors))
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file under another name, sync it, and give it its name."""
+    part = path.with_name(f".{path.name}.part")
+    with part.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
 
 
 class Run:
@@ -135,16 +148,12 @@ class Run:
         Raises:
             RunError: The run has no such replicate.
         """
-        settings = self.document["fit"]
-        head = Head(
-            HeadShape(
-                feature_shape=tuple(self.document["feature_shape"]),
-                num_classes=len(self.classes),
-                widths=tuple(settings["widths"]),
-                attention_hidden=settings["attention_hidden"],
-                classifier_hidden=settings["classifier_hidden"],
-            )
+        shape = HeadShape.of(
+            FitConfig(**self.document["fit"]),
+            feature_shape=tuple(self.document["feature_shape"]),
+            num_classes=len(self.classes),
         )
+        head = Head(shape)
         prefix = _prefix(fold, seed)
         path = self.path / HEADS_FILE
         try:
@@ -195,17 +204,7 @@ def _differences(existing: Mapping[str, Any], document: Mapping[str, Any]) -> li
 
 def _identity(document: Mapping[str, Any]) -> dict[str, Any]:
     values = {name: document.get(name) for name in _IDENTITY}
-    settings = values.pop("fit") or {}
+    settings = FitConfig().to_json() | (values.pop("fit") or {})  # older runs name fewer settings
     stores = values.pop("stores") or []
     values["stores"] = [{name: store.get(name) for name in _STORE_IDENTITY} for store in stores]
     return {**settings, **values}
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write a file under another name, sync it, and give it its name."""
-    part = path.with_name(f".{path.name}.part")
-    with part.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)

@@ -9,10 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from aml_mil.mil.config import Sampling
+
 IntArray = npt.NDArray[np.int64]
 
 _DRAW_STREAM = 1
 _WEIGHT_STREAM = 2
+_DROPOUT_STREAM = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,15 +42,16 @@ def draw_epoch(
     bag_sizes: IntArray,
     num_views: int,
     max_cells: int,
+    sampling: Sampling = "balanced",
     seed: int,
     fold: int,
     epoch: int,
 ) -> EpochDraw:
     """Draw the bags of an epoch, the cells of each bag and the view of each cell.
 
-    As many bags as there are training bags, with replacement, each class equally likely. A bag
-    longer than ``max_cells`` gives that many cells without replacement. Each cell comes from one
-    of the stored views, all equally likely.
+    As many bags as there are training bags: with replacement, each class equally likely, or, in
+    natural sampling, each bag once. A bag longer than ``max_cells`` gives that many cells without
+    replacement. Each cell comes from one of the stored views, all equally likely.
 
     Args:
         train: Training bags of the replicate, [n].
@@ -55,14 +59,13 @@ def draw_epoch(
         bag_sizes: Cells of every bag of the cohort.
         num_views: Stored views, the identity among them.
         max_cells: Most cells of a bag.
+        sampling: How bags are drawn.
         seed: Seed of the replicate.
         fold: Fold of the replicate.
         epoch: Epoch, counted from 0.
     """
     rng = np.random.default_rng(np.random.SeedSequence([_DRAW_STREAM, seed, fold, epoch]))
-    classes, class_of, counts = np.unique(targets[train], return_inverse=True, return_counts=True)
-    probability = 1 / (len(classes) * counts[class_of])
-    bags = train[rng.choice(len(train), size=len(train), p=probability)]
+    bags = _draw_balanced(rng, train, targets) if sampling == "balanced" else rng.permutation(train)
     cells = [_draw_cells(rng, int(bag_sizes[bag]), max_cells) for bag in bags]
     sizes = np.minimum(bag_sizes[bags], max_cells)
     return EpochDraw(
@@ -73,10 +76,36 @@ def draw_epoch(
     )
 
 
+class CellDropout:
+    """Draw which reduced features of an epoch's cells are dropped, cell after cell.
+
+    Args:
+        share: Of the features, those that are dropped.
+        seed: Seed of the replicate.
+        fold: Fold of the replicate.
+        epoch: Epoch, counted from 0.
+    """
+
+    def __init__(self, share: float, *, seed: int, fold: int, epoch: int) -> None:
+        self._share = share
+        self._rng = np.random.default_rng([_DROPOUT_STREAM, seed, fold, epoch])
+
+    def factors(self, num_cells: int, num_features: int) -> npt.NDArray[np.float32]:
+        """Return what the next cells are multiplied by, 0 or 1 / (1 - share), [cells, features]."""
+        drawn = self._rng.random((num_cells, num_features), dtype=np.float32)
+        return (drawn >= self._share).astype(np.float32) / np.float32(1 - self._share)
+
+
 def weight_seed(*, seed: int, fold: int) -> int:
     """Return the seed of a replicate's initial weights, the same for every cohort and config."""
     state = np.random.SeedSequence([_WEIGHT_STREAM, seed, fold]).generate_state(1, np.uint64)
     return int(state[0] >> np.uint64(1))
+
+
+def _draw_balanced(rng: np.random.Generator, train: IntArray, targets: IntArray) -> IntArray:
+    classes, class_of, counts = np.unique(targets[train], return_inverse=True, return_counts=True)
+    probability = 1 / (len(classes) * counts[class_of])
+    return train[rng.choice(len(train), size=len(train), p=probability)]
 
 
 def _draw_cells(rng: np.random.Generator, bag_size: int, max_cells: int) -> IntArray:

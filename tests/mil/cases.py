@@ -1,6 +1,6 @@
 """Small cohorts whose label a few cells of each patient decide."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from aml_mil.mil.config import FitConfig
-from aml_mil.mil.engine import EpochRecord, Replicate, ResidentBags, TrainedHead
+from aml_mil.mil.engine import EpochRecord, Replicate, ResidentBags, TrainedHead, Training
 from aml_mil.mil.head import HeadShape
 from stores import Bag, Manifest, create_store
 
@@ -83,15 +83,11 @@ def toy_replicates(
     ]
 
 
-def run_to_end(
-    training: Generator[EpochRecord, None, list[TrainedHead]],
-) -> tuple[list[EpochRecord], list[TrainedHead]]:
+def run_to_end(training: Training) -> tuple[list[EpochRecord], list[TrainedHead]]:
     records = []
-    while True:
-        try:
-            records.append(next(training))
-        except StopIteration as stop:
-            return records, stop.value
+    while training.is_running:
+        records += training.run_epoch()
+    return records, training.heads
 
 
 def manifest(**values: Any) -> Manifest:
@@ -126,7 +122,11 @@ def write_store(
     labels = [f"class {c}" for c in targets] if labels is None else labels
     described = manifest(**values)
     features = toy_features(sizes, targets, seed=seed)
-    features = features[: described.num_views].astype(described.dtype)
+    features = features[: described.num_views, :, : described.feature_shape[0]]
+    if map_size := described.feature_shape[1:]:
+        noise = np.random.default_rng(seed).normal(size=(*features.shape, *map_size))
+        features = features[..., None, None] / 5 + noise
+    features = features.astype(described.dtype)
     rng = np.random.default_rng(seed)
     with create_store(path, described) as store:
         for i, first in enumerate(np.cumsum(sizes) - sizes):

@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 from aml_mil.mil.config import FitConfig
 from aml_mil.mil.engine import Replicate, ResidentBags
 from aml_mil.mil.head import Head, HeadShape, initial_head
-from aml_mil.mil.sampling import draw_epoch, weight_seed
+from aml_mil.mil.sampling import CellDropout, draw_epoch, weight_seed
 
 
 @dataclass
@@ -26,6 +26,7 @@ def train_plainly(
 ) -> PlainResult:
     head = initial_head(shape, seed=weight_seed(seed=replicate.seed, fold=replicate.fold))
     head = head.to(bags.table.dtype)
+    cells = plain_cells(bags, shape)
     optimiser = torch.optim.SGD(
         head.parameters(), lr=config.lr, momentum=config.momentum, nesterov=True
     )
@@ -33,9 +34,11 @@ def train_plainly(
     result = PlainResult(-1, -1, [], [], head)
     best_loss, best_state = float("inf"), {}
     for epoch in range(config.epochs):
-        result.train_losses.append(_train_epoch(head, optimiser, replicate, bags, epoch, config))
+        result.train_losses.append(
+            _train_epoch(head, optimiser, replicate, bags, cells, epoch, config)
+        )
         schedule.step()
-        val_loss = _validate(head, replicate, bags)
+        val_loss = _validate(head, replicate, bags, cells)
         result.val_losses.append(val_loss)
         result.last_epoch = epoch
         if val_loss < best_loss:
@@ -47,26 +50,36 @@ def train_plainly(
     return result
 
 
-def _train_epoch(head, optimiser, replicate, bags, epoch, config):
+def plain_cells(bags: ResidentBags, shape: HeadShape) -> torch.Tensor:
+    """Every cell of the table as the store has it, [rows, D] or [rows, D, H, W]."""
+    return bags.table.cells[..., : shape.feature_shape[0]].mT.reshape(-1, *shape.feature_shape)
+
+
+def _train_epoch(head, optimiser, replicate, bags, cells, epoch, config):
     draw = draw_epoch(
         train=replicate.train,
         targets=bags.targets,
         bag_sizes=bags.sizes,
         num_views=bags.num_views,
         max_cells=config.max_cells,
+        sampling=config.sampling,
         seed=replicate.seed,
         fold=replicate.fold,
         epoch=epoch,
     )
     rows = bags.drawn(draw, store=replicate.store)
+    dropout = CellDropout(config.dropout, seed=replicate.seed, fold=replicate.fold, epoch=epoch)
     head.train()
     losses = []
     start = 0
     optimiser.zero_grad()
     for i, (size, target) in enumerate(zip(rows.sizes, rows.targets, strict=True)):
-        cells = bags.table[torch.from_numpy(rows.rows[start : start + size])]
+        reduced = head.reduce(cells[torch.from_numpy(rows.rows[start : start + size])])
         start += size
-        loss = cross_entropy(head(cells).logits, torch.tensor(target))
+        if config.dropout:
+            factors = dropout.factors(size, reduced.shape[1])
+            reduced = reduced * torch.from_numpy(factors).to(reduced.dtype)
+        loss = cross_entropy(head.classify(reduced).logits, torch.tensor(target))
         loss.backward()
         losses.append(loss.item())
         if (i + 1) % config.accumulate == 0 or i + 1 == len(rows.sizes):
@@ -75,12 +88,12 @@ def _train_epoch(head, optimiser, replicate, bags, epoch, config):
     return float(np.mean(losses))
 
 
-def _validate(head, replicate, bags):
+def _validate(head, replicate, bags, cells):
     head.eval()
     losses = []
     with torch.no_grad():
         for bag in replicate.validation:
             rows = bags.whole(np.array([bag]), store=replicate.store)
-            output = head(bags.table[torch.from_numpy(rows.rows)])
+            output = head(cells[torch.from_numpy(rows.rows)])
             losses.append(cross_entropy(output.logits, torch.tensor(rows.targets[0])).item())
     return float(np.mean(losses))

@@ -16,12 +16,16 @@ def test_defaults_are_the_recipes():
         "momentum": 0.9,
         "accumulate": 10,
         "standardize": False,
+        "sampling": "balanced",
         "max_cells": 500,
+        "dropout": 0.0,
         "widths": [300, 200, 150, 100],
+        "pool": "attention",
+        "attention": "class",
         "attention_hidden": 128,
         "classifier_hidden": 64,
         "precision": "fp32",
-        "device": "cpu",
+        "device": "auto",
     }
 
 
@@ -43,6 +47,10 @@ def test_a_saved_config_can_be_given_back():
         ({"lr": float("nan")}, "lr: expected a positive number"),
         ({"momentum": 1.0}, "momentum: expected"),
         ({"fold_seed": -1}, "fold_seed: expected 0 or more"),
+        ({"dropout": 1.0}, "dropout: expected 0 ≤ dropout < 1"),
+        ({"pool": "median"}, "pool: expected one of attention, mean, max, got 'median'"),
+        ({"pool": "mean", "attention": "gated"}, "attention: has no effect with pool mean"),
+        ({"pool": "max", "attention_hidden": 64}, "attention_hidden: has no effect with pool max"),
         ({"precision": "fp8"}, "precision: expected one of fp64, fp32, bf16, got 'fp8'"),
     ],
 )

@@ -76,6 +76,33 @@ def test_initial_weights_are_uniform_within_one_over_root_fan_in_and_repeatable(
     assert first["reduction.0.weight"].std() == pytest.approx((3 * 512) ** -0.5, rel=0.01)
 
 
-def test_maps_are_refused_for_now():
-    with pytest.raises(ValueError, match=r"expected vectors .*got \(512, 5, 5\)"):
-        HeadShape(feature_shape=(512, 5, 5), num_classes=2)
+@pytest.mark.parametrize(
+    ("feature_shape", "message"),
+    [
+        ((512, 5), r"expected vectors \(D,\) or maps \(D, H, W\), got \(512, 5\)"),
+        ((512, 5, 4), r"expected maps of 5x5 or more for 4 convolutions of 2x2, got \(512, 5, 4\)"),
+    ],
+)
+def test_features_that_no_head_fits_are_refused(feature_shape, message):
+    with pytest.raises(ValueError, match=message):
+        HeadShape(feature_shape=feature_shape, num_classes=2)
+
+
+def test_a_map_of_five_by_five_is_reduced_by_its_convolutions_to_one_position():
+    shape = HeadShape(feature_shape=(3, 5, 5), num_classes=2, widths=(8, 7, 6, 4))
+    head = initial_head(shape, seed=0)
+    cells = torch.randn(6, 3, 5, 5)
+    expected = cells
+    for layer in head.reduction:
+        expected = torch.relu(torch.nn.functional.conv2d(expected, layer.weight, layer.bias))
+    torch.testing.assert_close(head.reduce(cells), expected[:, :, 0, 0])
+    assert head.reduction[0].weight.abs().max() <= (3 * 4) ** -0.5
+
+
+def test_remaining_positions_of_a_larger_map_are_averaged():
+    shape = HeadShape(feature_shape=(3, 4, 3), num_classes=2, widths=(4,))
+    head = initial_head(shape, seed=0)
+    cells = torch.randn(6, 3, 4, 3)
+    positions = torch.relu(head.reduction[0](cells))
+    assert positions.shape == (6, 4, 3, 2)
+    torch.testing.assert_close(head.reduce(cells), positions.mean(dim=(2, 3)))

@@ -2,15 +2,17 @@
 
 from aml_mil.mil.engine.inference import BagOutputs, Evaluation
 from aml_mil.mil.engine.network import StackedHeads
-from aml_mil.mil.engine.resident import BagRows, ResidentBags
-from aml_mil.mil.engine.scaling import FeatureScaling
-from aml_mil.mil.engine.training import (
+from aml_mil.mil.engine.replicate import (
     EpochRecord,
     Replicate,
+    ReplicateState,
     TrainedHead,
     stack_parameters,
-    train_heads,
 )
+from aml_mil.mil.engine.resident import BagRows, ResidentBags
+from aml_mil.mil.engine.scaling import FeatureScaling
+from aml_mil.mil.engine.table import ResidentTable, StreamedTable, Table, make_table
+from aml_mil.mil.engine.training import Training
 from aml_mil.mil.engine.workspace import Workspace
 
 __all__ = [
@@ -20,10 +22,15 @@ __all__ = [
     "Evaluation",
     "FeatureScaling",
     "Replicate",
+    "ReplicateState",
     "ResidentBags",
+    "ResidentTable",
     "StackedHeads",
+    "StreamedTable",
+    "Table",
     "TrainedHead",
+    "Training",
     "Workspace",
+    "make_table",
     "stack_parameters",
-    "train_heads",
 ]

@@ -21,13 +21,14 @@ class ClassifierStep(NamedTuple):
     losses: Tensor
     """[R, S], 0 where there is no bag."""
     grad_bags: Tensor
-    """[R, S, C, K]."""
+    """As the bag vectors."""
     gradients: dict[str, Tensor]
     """Of the classifiers' parameters."""
 
 
 def classify(parameters: Mapping[str, Tensor], bags: Tensor) -> Tensor:
-    """Return the logits [R, S, C] of bag vectors [R, S, C, K]."""
+    """Return the logits [R, S, C] of bag vectors [R, S, C, K], or of one for all, [R, S, 1, K]."""
+    bags = bags.expand(-1, -1, parameters["classifier_hidden.weight"].shape[1], -1)
     hidden = _class_linear(parameters, "classifier_hidden", bags).relu()
     return _class_linear(parameters, "classifier_logit", hidden).squeeze(3)
 
@@ -41,7 +42,7 @@ def bag_losses(packed: Packed, logits: Tensor) -> Tensor:
 def classifier_step(
     parameters: Mapping[str, Tensor], packed: Packed, bags: Tensor
 ) -> ClassifierStep:
-    """Classify bag vectors [R, S, C, K] and differentiate the sum of the losses."""
+    """Classify bag vectors, as ``classify`` does, and differentiate the sum of the losses."""
     with torch.enable_grad():
         leaves = {
             name: parameter.detach().requires_grad_()

@@ -14,12 +14,21 @@ class StackedSGD:
 
     Args:
         parameters: Stacked parameters, each [R, …]; changed in place.
+        velocities: Of the same names, changed in place; zero if not given.
         momentum: Share of the velocity that is kept.
     """
 
-    def __init__(self, parameters: Mapping[str, Tensor], *, momentum: float) -> None:
+    def __init__(
+        self,
+        parameters: Mapping[str, Tensor],
+        velocities: Mapping[str, Tensor] | None = None,
+        *,
+        momentum: float,
+    ) -> None:
         self._parameters = dict(parameters)
-        self._velocities = {name: torch.zeros_like(p) for name, p in parameters.items()}
+        self._velocities = dict(
+            velocities or {n: torch.zeros_like(p) for n, p in parameters.items()}
+        )
         self._momentum = momentum
 
     def step(
@@ -42,6 +51,11 @@ class StackedSGD:
         self._update(parameters, velocities, {n: gradients[n][rows] for n in names}, lr)
         for n in names:
             self._parameters[n][rows], self._velocities[n][rows] = parameters[n], velocities[n]
+
+    @property
+    def velocities(self) -> Mapping[str, Tensor]:
+        """Velocities by name, as they are now."""
+        return self._velocities
 
     def keep(self, replicates: Sequence[int]) -> dict[str, Tensor]:
         """Drop the other replicates from the stack; return the parameters that stay."""

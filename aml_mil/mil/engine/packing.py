@@ -30,6 +30,7 @@ class Packed:
         starts: First cell of each bag, [R, S].
         sizes: Cells of each bag, 0 where the replicate has fewer than S bags, [R, S].
         targets: Class of each bag, [R, S].
+        num_cells: Cells that belong to a bag, by replicate.
         longest: L.
     """
 
@@ -40,6 +41,7 @@ class Packed:
     starts: Tensor
     sizes: Tensor
     targets: Tensor
+    num_cells: tuple[int, ...]
     longest: int
 
     @property
@@ -78,5 +80,6 @@ def pack(bags: Sequence[BagRows], *, device: torch.device) -> Packed:
         starts=torch.from_numpy(starts).to(device),
         sizes=torch.from_numpy(sizes).to(device),
         targets=torch.from_numpy(targets).to(device),
+        num_cells=tuple(len(b.rows) for b in bags),
         longest=int(sizes.max()),
     )

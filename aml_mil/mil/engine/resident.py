@@ -1,6 +1,6 @@
-"""The features of a run, kept on the device once and gathered from by row number.
+"""The bags of a run as row numbers into one table of cells.
 
-Shapes: Q stores, V views, N cells of the cohort, D features, B bags.
+Shapes: V views, N cells of the cohort, D features, B bags.
 """
 
 from collections.abc import Sequence
@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
-from aml_mil.mil.engine.layers import padded
+from aml_mil.mil.engine.table import Table, make_table
 from aml_mil.mil.sampling import EpochDraw, IntArray
 
 
@@ -42,16 +41,20 @@ class BagRows:
 
 
 class ResidentBags:
-    """Hold the features of one or several stores as one table of rows, [Q * V * N, D'].
-
-    D' is D rounded up, with columns of zeros; see ``layers``.
+    """Hold the features of one or several stores as one table of cells, store after store.
 
     Args:
-        features: One array per store, each [V, N, D], cells in the same order.
+        features: One array per store, each [V, N, D] or [V, N, D, H, W], cells in the same order.
         offsets: First cell of each bag and, last, the number of cells, [B + 1].
         targets: Class of each bag, [B].
-        dtype: Number format of the table.
-        device: Where it lies.
+        dtype: Number format of the large matrix products' operands.
+        device: Where they are computed.
+
+    Attributes:
+        table: The cells.
+        sizes: Cells of each bag, [B].
+        targets: Class of each bag, [B].
+        num_views: V.
     """
 
     def __init__(
@@ -63,16 +66,11 @@ class ResidentBags:
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:
-        self.num_views, self._num_cells, width = features[0].shape
+        self.num_views, self._num_cells = features[0].shape[:2]
         self.offsets = offsets
         self.sizes: IntArray = np.diff(offsets)
         self.targets = targets
-        rows = self.num_views * self._num_cells
-        like = torch.empty(0, dtype=dtype, device=device)
-        self.table: Tensor = like.new_zeros(len(features) * rows, padded(width, like))
-        for q, array in enumerate(features):
-            source = torch.from_numpy(np.ascontiguousarray(array)).reshape(rows, width)
-            self.table[q * rows : (q + 1) * rows, :width] = source.to(device)
+        self.table: Table = make_table(features, dtype=dtype, device=device)
 
     def drawn(self, draw: EpochDraw, *, store: int) -> BagRows:
         """Return the rows of one epoch's draws from one store."""

@@ -1,7 +1,9 @@
 """Softmax over the cells of each bag, and its derivative, for packed bags.
 
-Per-cell values [R, M, C] are moved to one row per bag [R, S, L, C], where a softmax is a softmax,
-and back. Both are small: C columns per cell beside the hundreds of the features.
+Shapes: R replicates, M cells of a replicate, S bags, L cells of the longest bag, A attentions.
+
+Per-cell values [R, M, A] are moved to one row per bag [R, S, L, A], where a softmax is a softmax,
+and back. Both are small: A columns per cell beside the hundreds of the features.
 """
 
 import torch
@@ -10,67 +12,80 @@ from torch import Tensor
 from aml_mil.mil.engine.packing import Packed
 
 
-class BagSoftmax:
-    """Normalise the scores of each bag's cells, per class.
+class BagPlaces:
+    """Move per-cell values to one row per bag, and back.
 
     Args:
         packed: The bags.
-        scores: Attention scores, [R, M, C].
+    """
+
+    def __init__(self, packed: Packed) -> None:
+        replicates, cells = packed.rows.shape
+        ranks = torch.arange(packed.longest, device=packed.rows.device)
+        self._outside_bag = (ranks >= packed.sizes.unsqueeze(2)).unsqueeze(3)
+        places = (packed.starts.unsqueeze(2) + ranks).clamp_(max=cells - 1)
+        self._to_bags = places.reshape(replicates, -1, 1)
+        self._to_cells = (packed.bag_of * packed.longest + packed.rank_of).unsqueeze(2)
+        self._outside = ~packed.inside.unsqueeze(2)
+        self._shape = (*packed.sizes.shape, packed.longest)
+
+    def by_bag(self, values: Tensor, *, fill: float) -> Tensor:
+        """Return [R, M, …] as [R, S, L, …], ``fill`` behind the last cell of each bag."""
+        moved = values.gather(1, self._to_bags.expand(-1, -1, values.shape[2]))
+        return moved.view(*self._shape, -1).masked_fill_(self._outside_bag, fill)
+
+    def by_cell(self, values: Tensor) -> Tensor:
+        """Return [R, S, L, …] as [R, M, …], 0 for cells of no bag."""
+        flat = values.flatten(1, 2)
+        moved = flat.gather(1, self._to_cells.expand(-1, -1, flat.shape[2]))
+        return moved.masked_fill_(self._outside, 0)
+
+
+class BagSoftmax:
+    """Normalise the scores of each bag's cells, per attention.
+
+    Args:
+        packed: The bags.
+        scores: Attention scores, [R, M, A].
 
     Attributes:
-        weights: Attention, [R, M, C]; each bag's sums to 1, cells of no bag have 0.
+        weights: Attention, [R, M, A]; each bag's sums to 1, cells of no bag have 0.
     """
 
     def __init__(self, packed: Packed, scores: Tensor) -> None:
-        replicates, cells, classes = scores.shape
-        ranks = torch.arange(packed.longest, device=scores.device)
-        self._inside_bag = (ranks < packed.sizes.unsqueeze(2)).unsqueeze(3)
-        places = (packed.starts.unsqueeze(2) + ranks).clamp_(max=cells - 1)
-        self._to_bags = places.reshape(replicates, -1, 1).expand(-1, -1, classes)
-        back = packed.bag_of * packed.longest + packed.rank_of
-        self._to_cells = back.unsqueeze(2).expand(-1, -1, classes)
-        self._inside = packed.inside.unsqueeze(2)
-        self._shape = (*packed.sizes.shape, packed.longest, classes)
+        self._places = BagPlaces(packed)
         lowest = torch.finfo(scores.dtype).min
-        by_bag = self._by_bag(scores).masked_fill(~self._inside_bag, lowest)
-        self._by_bag_weights = by_bag.softmax(dim=2)
-        self.weights = self._by_cell(self._by_bag_weights)
+        self._by_bag = self._places.by_bag(scores, fill=lowest).softmax(dim=2)
+        self.weights = self._places.by_cell(self._by_bag)
 
     def backward(self, grad_weights: Tensor) -> Tensor:
-        """Return the gradient of the scores, [R, M, C], from that of the weights."""
-        grad = self._by_bag(grad_weights).masked_fill(~self._inside_bag, 0)
-        mean = (self._by_bag_weights * grad).sum(dim=2, keepdim=True)
-        return self._by_cell(self._by_bag_weights * (grad - mean))
-
-    def _by_bag(self, values: Tensor) -> Tensor:
-        return values.gather(1, self._to_bags).view(self._shape)
-
-    def _by_cell(self, values: Tensor) -> Tensor:
-        flat = values.reshape(values.shape[0], -1, values.shape[-1])
-        return flat.gather(1, self._to_cells).masked_fill(~self._inside, 0)
+        """Return the gradient of the scores, [R, M, A], from that of the weights."""
+        grad = self._places.by_bag(grad_weights, fill=0)
+        mean = (self._by_bag * grad).sum(dim=2, keepdim=True)
+        return self._places.by_cell(grad.sub_(mean).mul_(self._by_bag))
 
 
 class BagColumns:
     """Lay per-cell values out in the columns of each cell's own bag, and read them from there.
 
-    So laid out, weights pool the cells of all bags by one product: [R, M, S * C]^T [R, M, K].
+    So laid out, weights pool the cells of all bags by one product: [R, M, S * A]^T [R, M, K].
 
     Args:
         packed: The bags.
-        num_classes: C.
+        num_columns: A.
     """
 
-    def __init__(self, packed: Packed, *, num_classes: int) -> None:
-        self.shape = (*packed.rows.shape, packed.sizes.shape[1] * num_classes)
+    def __init__(self, packed: Packed, *, num_columns: int) -> None:
+        self.shape = (*packed.rows.shape, packed.sizes.shape[1] * num_columns)
         device = packed.rows.device
         cells = torch.arange(packed.rows.numel(), device=device).view_as(packed.rows)
-        first = cells * self.shape[2] + packed.bag_of * num_classes
-        self._places = first.unsqueeze(2) + torch.arange(num_classes, device=device)
+        first = cells * self.shape[2] + packed.bag_of * num_columns
+        self._places = first.unsqueeze(2) + torch.arange(num_columns, device=device)
 
     def spread(self, values: Tensor, *, out: Tensor) -> Tensor:
-        """Write [R, M, C] into memory of ``shape``, 0 in the columns of the other bags."""
+        """Write [R, M, A] into memory of ``shape``, 0 in the columns of the other bags."""
         return out.zero_().put_(self._places, values)
 
     def own(self, columns: Tensor) -> Tensor:
-        """Read each cell's values from the columns of its own bag, [R, M, S * C] → [R, M, C]."""
+        """Read each cell's values from the columns of its own bag, [R, M, S * A] → [R, M, A]."""
         return columns.take(self._places)

@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy
 from aml_mil.mil.engine.network import StackedHeads
 from aml_mil.mil.engine.packing import pack
 from aml_mil.mil.engine.resident import BagRows
+from aml_mil.mil.engine.table import make_table
 from aml_mil.mil.engine.training import stack_parameters
 from aml_mil.mil.engine.workspace import Workspace
 from aml_mil.mil.head import Head, initial_head
@@ -35,7 +36,9 @@ def _case(sizes_by_replicate, *, seed=0):
 
 
 def _heads(stacked, table):
-    return StackedHeads(stacked, table=table, workspace=Workspace(CPU))
+    features = [table.numpy()[None]]
+    resident = make_table(features, dtype=torch.float64, device=CPU)
+    return StackedHeads(stacked, shape=SMALL_SHAPE, table=resident, workspace=Workspace(CPU))
 
 
 def _bag_slices(bags: BagRows):

@@ -30,14 +30,14 @@ def test_a_drawn_cell_is_read_from_its_store_view_and_bag():
     )
     bags = _bags()
     rows = bags.drawn(draw, store=1)
-    assert bags.table[rows.rows, 0].tolist() == [1002, 1103, 1005, 1100, 1001]
+    assert bags.table.cells[rows.rows, 0, 0].tolist() == [1002, 1103, 1005, 1100, 1001]
     assert rows.targets.tolist() == [0, 1]
 
 
 def test_a_whole_bag_is_all_its_cells_in_the_identity_view():
     bags = _bags()
     rows = bags.whole(np.array([1, 0]), store=1)
-    assert bags.table[rows.rows, 0].tolist() == [1002, 1003, 1004, 1005, 1000, 1001]
+    assert bags.table.cells[rows.rows, 0, 0].tolist() == [1002, 1003, 1004, 1005, 1000, 1001]
     assert rows.sizes.tolist() == [4, 2]
 
 

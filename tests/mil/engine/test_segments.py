@@ -37,7 +37,7 @@ def test_the_derivative_is_autograds():
 
 
 def test_each_cells_values_go_to_the_columns_of_its_bag_and_come_back():
-    columns = BagColumns(_packed(), num_classes=3)
+    columns = BagColumns(_packed(), num_columns=3)
     values = torch.randn(2, 16, 3)
     assert columns.shape == (2, 16, 2 * 3)
     spread = columns.spread(values, out=torch.full(columns.shape, 9.0))

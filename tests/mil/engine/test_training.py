@@ -7,19 +7,19 @@ import numpy as np
 import pytest
 import torch
 
-from aml_mil.mil.engine import FeatureScaling, ResidentBags, train_heads
-from aml_mil.mil.engine import network as network_module
+from aml_mil.mil.engine import FeatureScaling, ResidentBags, Training, reduction
 from aml_mil.mil.engine.optimiser import StackedSGD
 from aml_mil.mil.errors import DivergedError
 from tests.mil.cases import (
     NUM_CLASSES,
+    NUM_FEATURES,
     SMALL_SHAPE,
     run_to_end,
     small_config,
     toy_bags,
     toy_replicates,
 )
-from tests.mil.plain_loop import train_plainly
+from tests.mil.plain_loop import plain_cells, train_plainly
 
 
 def _difference(first, second):
@@ -32,7 +32,7 @@ def whole_run():
     bags = toy_bags(dtype=torch.float64, num_stores=3)
     replicates = toy_replicates(bags, per_fold_stores=True)
     config = small_config(precision="fp64")
-    records, heads = run_to_end(train_heads(replicates, bags, shape=SMALL_SHAPE, config=config))
+    records, heads = run_to_end(Training(replicates, bags, shape=SMALL_SHAPE, config=config))
     return bags, config, records, heads
 
 
@@ -59,7 +59,7 @@ def test_training_learns(whole_run):
 def test_float32_equals_the_plain_loop_for_five_epochs():
     bags = toy_bags(dtype=torch.float32)
     config = small_config(precision="fp32", epochs=5)
-    _, heads = run_to_end(train_heads(toy_replicates(bags), bags, shape=SMALL_SHAPE, config=config))
+    _, heads = run_to_end(Training(toy_replicates(bags), bags, shape=SMALL_SHAPE, config=config))
     for head in heads:
         plain = train_plainly(head.replicate, bags, shape=SMALL_SHAPE, config=config)
         assert head.best_epoch == plain.best_epoch
@@ -70,7 +70,7 @@ def test_company_in_the_stack_changes_nothing(whole_run):
     bags, config, records, heads = whole_run
     chosen = heads[3]
     alone_records, (alone,) = run_to_end(
-        train_heads([chosen.replicate], bags, shape=SMALL_SHAPE, config=config)
+        Training([chosen.replicate], bags, shape=SMALL_SHAPE, config=config)
     )
     own = [r for r in records if (r.fold, r.seed) == (chosen.replicate.fold, chosen.replicate.seed)]
     assert alone.best_epoch == chosen.best_epoch
@@ -82,9 +82,9 @@ def test_chunks_of_cells_change_nothing(whole_run, monkeypatch):
     bags, _, _, heads = whole_run
     config = small_config(precision="fp64", epochs=3)
     replicates = [h.replicate for h in heads]
-    _, whole = run_to_end(train_heads(replicates, bags, shape=SMALL_SHAPE, config=config))
-    monkeypatch.setattr(network_module, "BLOCK_CELLS", 70)
-    _, chunked = run_to_end(train_heads(replicates, bags, shape=SMALL_SHAPE, config=config))
+    _, whole = run_to_end(Training(replicates, bags, shape=SMALL_SHAPE, config=config))
+    monkeypatch.setattr(reduction, "BLOCK_ROWS", 70)
+    _, chunked = run_to_end(Training(replicates, bags, shape=SMALL_SHAPE, config=config))
     for a, b in zip(whole, chunked, strict=True):
         assert _difference(a.parameters, b.parameters) < 1e-10
 
@@ -94,22 +94,19 @@ def test_order_of_cells_changes_nothing(whole_run):
     # Without a cap on the cells, and with equal views, every draw has the same cells.
     config = small_config(precision="fp64", epochs=4, max_cells=1000)
     rng = np.random.default_rng(1)
-    width = bags.table.shape[1]
-    identity = bags.table[: bags.offsets[-1]].numpy()
+    identity = plain_cells(bags, SMALL_SHAPE)[: bags.offsets[-1]].numpy()
     order = np.concatenate([rng.permutation(np.arange(a, b)) for a, b in pairwise(bags.offsets)])
     results = []
     for features in (identity, identity[order]):
         same_views = ResidentBags(
-            [np.broadcast_to(features, (4, len(features), width))],
+            [np.broadcast_to(features, (4, *features.shape))],
             offsets=bags.offsets,
             targets=bags.targets,
             dtype=torch.float64,
             device=torch.device("cpu"),
         )
         replicates = [dataclasses.replace(h.replicate, store=0) for h in heads[:3]]
-        _, trained = run_to_end(
-            train_heads(replicates, same_views, shape=SMALL_SHAPE, config=config)
-        )
+        _, trained = run_to_end(Training(replicates, same_views, shape=SMALL_SHAPE, config=config))
         results.append(trained)
     for a, b in zip(*results, strict=True):
         assert _difference(a.parameters, b.parameters) < 1e-10
@@ -121,7 +118,7 @@ def test_two_runs_are_bit_equal():
     for _ in range(2):
         bags = toy_bags(dtype=torch.float32)
         runs.append(
-            run_to_end(train_heads(toy_replicates(bags), bags, shape=SMALL_SHAPE, config=config))
+            run_to_end(Training(toy_replicates(bags), bags, shape=SMALL_SHAPE, config=config))
         )
     assert runs[0][0] == runs[1][0]
     for a, b in zip(runs[0][1], runs[1][1], strict=True):
@@ -135,7 +132,7 @@ def test_four_bags_are_overfitted():
         replicate, train=np.array([0, 1, 3, 5]), validation=np.array([0, 1, 3, 5])
     )
     records, _ = run_to_end(
-        train_heads(
+        Training(
             [replicate],
             bags,
             shape=SMALL_SHAPE,
@@ -166,7 +163,7 @@ def test_bf16_losses_stay_close_to_float32():
         bags = toy_bags(dtype=dtype)
         config = small_config(precision=precision, epochs=3)
         records, heads = run_to_end(
-            train_heads(toy_replicates(bags), bags, shape=SMALL_SHAPE, config=config)
+            Training(toy_replicates(bags), bags, shape=SMALL_SHAPE, config=config)
         )
         assert all(p.dtype == torch.float32 for h in heads for p in h.parameters.values())
         losses[precision] = np.array([r.val_loss for r in records])
@@ -178,7 +175,7 @@ def test_a_replicate_that_diverges_keeps_its_best_epoch_and_leaves_the_others_al
     bags = toy_bags(dtype=torch.float64)
     replicates = toy_replicates(bags)
     config = small_config(precision="fp64", epochs=6)
-    _, alone = run_to_end(train_heads(replicates[1:], bags, shape=SMALL_SHAPE, config=config))
+    _, alone = run_to_end(Training(replicates[1:], bags, shape=SMALL_SHAPE, config=config))
     step = StackedSGD.step
 
     def step_and_spoil(self, gradients, **rest):
@@ -189,7 +186,7 @@ def test_a_replicate_that_diverges_keeps_its_best_epoch_and_leaves_the_others_al
 
     steps = []
     monkeypatch.setattr(StackedSGD, "step", step_and_spoil)
-    records, heads = run_to_end(train_heads(replicates, bags, shape=SMALL_SHAPE, config=config))
+    records, heads = run_to_end(Training(replicates, bags, shape=SMALL_SHAPE, config=config))
     assert [h.has_diverged for h in heads] == [True] + [False] * (len(heads) - 1)
     assert 0 <= heads[0].best_epoch < heads[0].last_epoch < config.epochs - 1
     assert all(torch.isfinite(p).all() for p in heads[0].parameters.values())
@@ -201,37 +198,35 @@ def test_a_replicate_that_diverges_keeps_its_best_epoch_and_leaves_the_others_al
 def test_a_scaling_is_training_on_standardised_features():
     """By the plain loop on the standardised table, one scaling per replicate, to the end."""
     bags = toy_bags(dtype=torch.float64)
-    bags.table[:, 3] = 7.5  # constant
-    bags.table[:, 5] *= 100
+    bags.table.cells[..., 3] = 7.5  # constant
+    bags.table.cells[..., 5] *= 100
     config = small_config(precision="fp64", lr=0.05)
     for replicate in toy_replicates(bags)[:2]:
         rows = torch.from_numpy(bags.whole(replicate.train, store=0).rows)
-        cells = bags.table[rows]
+        cells = plain_cells(bags, SMALL_SHAPE)[rows]
         mean, sd = cells.mean(dim=0), cells.std(dim=0, correction=0)
         scaled = dataclasses.replace(
             replicate, scaling=FeatureScaling(mean=mean.numpy(), sd=sd.numpy())
         )
-        (_, (head,)) = run_to_end(train_heads([scaled], bags, shape=SMALL_SHAPE, config=config))
+        (_, (head,)) = run_to_end(Training([scaled], bags, shape=SMALL_SHAPE, config=config))
         standardised = toy_bags(dtype=torch.float64)
-        standardised.table = torch.where(sd > 1e-9, (bags.table - mean) / sd.clamp_min(1e-9), 0.0)
+        every = plain_cells(bags, SMALL_SHAPE)
+        scaled_cells = torch.where(sd > 1e-9, (every - mean) / sd.clamp_min(1e-9), 0.0)
+        standardised.table.cells[:, 0, :NUM_FEATURES] = scaled_cells
         plain = train_plainly(replicate, standardised, shape=SMALL_SHAPE, config=config)
         assert (head.best_epoch, head.last_epoch) == (plain.best_epoch, plain.last_epoch)
         folded = {name: p for name, p in head.parameters.items() if "reduction.0" not in name}
         state = plain.head.state_dict()
         assert _difference(state, folded) < 1e-8
         weight, bias = head.parameters["reduction.0.weight"], head.parameters["reduction.0.bias"]
-        ours = bags.table[rows] @ weight.T + bias
-        theirs = (
-            standardised.table[rows] @ state["reduction.0.weight"].T + state["reduction.0.bias"]
-        )
+        ours = cells @ weight.T + bias
+        theirs = scaled_cells[rows] @ state["reduction.0.weight"].T + state["reduction.0.bias"]
         assert (ours - theirs).abs().max() < 1e-8
         assert (weight[:, 3] == 0).all()
 
 
 def test_a_loss_that_is_not_finite_at_the_start_names_the_replicate():
     bags = toy_bags(dtype=torch.float32)
-    training = train_heads(
-        toy_replicates(bags), bags, shape=SMALL_SHAPE, config=small_config(lr=1e12)
-    )
+    training = Training(toy_replicates(bags), bags, shape=SMALL_SHAPE, config=small_config(lr=1e12))
     with pytest.raises(DivergedError, match=r"fold \d, seed \d; lower the learning rate"):
         run_to_end(training)

@@ -1,0 +1,119 @@
+"""What a finished fit leaves in its run folder: heads, predictions, attention, and the metrics."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from natsort import natsorted
+
+from aml_mil.cohort.folds import COLUMNS
+from aml_mil.evaluation import (
+    FloorCohort,
+    Predictions,
+    mean_per_patient,
+    predict_floors,
+    prediction_rows,
+)
+from aml_mil.evaluation.assessment import assess
+from aml_mil.evaluation.patients import patient_scores
+from aml_mil.mil import run_dir, splits
+from aml_mil.mil.engine import EpochRecord, TrainedHead
+from aml_mil.mil.inputs import FoldStore
+from aml_mil.mil.plan import FitPlan
+from aml_mil.mil.results import FitResults, training_features
+
+NO_COLOUR = "no colour in the store: its features were imported, the images were not seen"
+
+
+def write_run(
+    plan: FitPlan,
+    out_dir: Path,
+    *,
+    history: Sequence[EpochRecord],
+    heads: Sequence[TrainedHead],
+    results: FitResults,
+) -> None:
+    """Write the folder of a run, metrics last.
+
+    Args:
+        plan: The run.
+        out_dir: Its folder.
+        history: Records of its epochs.
+        heads: Its heads.
+        results: What they say about the patients.
+    """
+    if plan.has_splits:
+        for k, roles in enumerate(plan.roles):
+            name = splits.FILE_NAME.replace("{i}", str(k))
+            run_dir.write_file(out_dir / name, splits.format_split(roles).encode())
+    else:
+        folds = [(p, plan.folds[p]) for p in natsorted(plan.folds)]
+        run_dir.write_csv(out_dir / run_dir.FOLDS_FILE, COLUMNS, folds)
+    run_dir.write_heads(
+        out_dir / run_dir.HEADS_FILE,
+        {(h.replicate.fold, h.replicate.seed): h.parameters for h in heads},
+    )
+    run_dir.write_csv(
+        out_dir / run_dir.HISTORY_FILE,
+        ("fold", "seed", "epoch", "lr", "train_loss", "val_loss"),
+        sorted((r.fold, r.seed, r.epoch, r.lr, r.train_loss, r.val_loss) for r in history),
+    )
+    run_dir.write_csv(out_dir / run_dir.PREDICTIONS_FILE, *prediction_rows(results.predictions))
+    if results.attention is not None:
+        run_dir.write_arrays(
+            out_dir / run_dir.ATTENTION_FILE,
+            {
+                "bag_ids": np.array(plan.inputs.patient_ids),
+                "offsets": plan.inputs.offsets,
+                "scores": results.attention,
+            },
+        )
+    run_dir.write_arrays(
+        out_dir / run_dir.FEATURES_FILE, training_features(plan.inputs, plan.roles)
+    )
+    run_dir.write_json(out_dir / run_dir.METRICS_FILE, _metrics(plan, results.predictions))
+
+
+def _metrics(plan: FitPlan, predictions: Predictions) -> dict[str, Any]:
+    floors = predict_floors(_floor_cohort(plan))
+    evaluation = assess(patient_scores(predictions))
+    figures = {name: assess(patient_scores(floor)).to_json() for name, floor in floors.items()}
+    return {
+        **evaluation.to_json(),
+        "floors": {
+            name: {**floor["macro"], "per_class": floor["per_class"]}
+            for name, floor in figures.items()
+        },
+        **({} if "colour" in floors else {"floors_left_out": {"colour": NO_COLOUR}}),
+        "undefined": [{"fold": fold, "class": label} for fold, label in evaluation.undefined],
+    }
+
+
+def _floor_cohort(plan: FitPlan) -> FloorCohort:
+    """Return what the floors look at, of the patients that are tested."""
+    inputs = plan.inputs
+    tested = np.array([p in plan.folds for p in inputs.patient_ids])
+    sizes = np.diff(inputs.offsets)
+    cells = np.repeat(tested, sizes)
+    colour = inputs.stores[0].bags.colour
+    pooled = [_pooled(store, inputs.offsets)[tested] for store in inputs.stores]
+    ids = tuple(p for p in inputs.patient_ids if p in plan.folds)
+    return FloorCohort(
+        patient_ids=ids,
+        targets=inputs.targets[tested],
+        folds=np.array([plan.folds[p] for p in ids]),
+        classes=inputs.classes,
+        offsets=np.concatenate([[0], np.cumsum(sizes[tested])]),
+        colour=None if colour is None else colour[cells],
+        pooled={k: pooled[inputs.store_index(k)] for k in range(plan.config.num_folds)},
+    )
+
+
+def _pooled(store: FoldStore, offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Return each patient's mean features, over the positions of maps too, [P, D]."""
+    features = store.bags.features[0]
+    mean = mean_per_patient(features.reshape(len(features), -1), offsets)
+    pooled: npt.NDArray[np.float64] = mean.reshape(len(mean), features.shape[1], -1).mean(axis=2)
+    return pooled

@@ -1,0 +1,127 @@
+"""Runs that train together: one stack of heads, one checkpoint, a folder for each."""
+
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+
+import torch
+
+from aml_mil.mil.checkpoint import read_checkpoint, run_key, write_checkpoint
+from aml_mil.mil.config import Precision
+from aml_mil.mil.engine import EpochRecord, Replicate, ResidentBags, TrainedHead, Training
+from aml_mil.mil.outcome import write_run
+from aml_mil.mil.plan import FitPlan
+from aml_mil.mil.results import apply_heads
+from aml_mil.runtime import resolve_device
+
+TABLE_DTYPES: Mapping[Precision, torch.dtype] = {
+    "fp64": torch.float64,
+    "fp32": torch.float32,
+    "bf16": torch.bfloat16,
+}
+CHECKPOINT_EVERY_S = 30.0
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """Runs that train together.
+
+    Attributes:
+        plans: One per run.
+        paths: Folder of each.
+        checkpoint_path: Where it is written how far they are.
+    """
+
+    plans: Sequence[FitPlan]
+    paths: Sequence[Path]
+    checkpoint_path: Path
+
+    def replicates(self) -> list[Replicate]:
+        """Return the heads of all runs."""
+        first_stores = accumulate((len(p.inputs.stores) for p in self.plans), initial=0)
+        return [
+            replicate
+            for run, (plan, first) in enumerate(zip(self.plans, first_stores, strict=False))
+            for replicate in plan.replicates(run=run, first_store=first)
+        ]
+
+    def bags(self) -> ResidentBags:
+        """Return the features of all runs."""
+        plan = self.plans[0]
+        return ResidentBags(
+            [s.bags.features for p in self.plans for s in p.inputs.stores],
+            offsets=plan.inputs.offsets,
+            targets=plan.inputs.targets,
+            dtype=TABLE_DTYPES[plan.config.precision],
+            device=resolve_device(plan.config.device),
+        )
+
+
+def train(program: Program) -> Iterator[EpochRecord | float]:
+    """Train runs together to their end, and write their folders.
+
+    Yields:
+        One record per replicate and epoch, those of an interrupted fit first, then the seconds
+        that training and validation took.
+    """
+    plan, bags, replicates = program.plans[0], program.bags(), program.replicates()
+    keys = [run_key(p.to_json()) for p in program.plans]
+    earlier = read_checkpoint(program.checkpoint_path, keys=keys, replicates=replicates)
+    history = list(earlier.history) if earlier else []
+    start = time.perf_counter()
+    training = Training(
+        replicates,
+        bags,
+        shape=plan.shape,
+        config=plan.config,
+        states=earlier.states if earlier else None,
+    )
+    if training.epoch:
+        logger.info("going on from epoch %d of an interrupted run", training.epoch)
+    yield from history
+    written = time.perf_counter()
+    while training.is_running:
+        records = training.run_epoch()
+        history += records
+        if training.is_running and time.perf_counter() - written >= CHECKPOINT_EVERY_S:
+            write_checkpoint(
+                program.checkpoint_path,
+                keys=keys,
+                replicates=replicates,
+                states=training.states(),
+                history=history,
+            )
+            written = time.perf_counter()
+        yield from records
+    train_s = time.perf_counter() - start
+    _warn_of_diverged(training.heads)
+    for run, (own, path) in enumerate(zip(program.plans, program.paths, strict=True)):
+        heads = [h for h in training.heads if h.replicate.run == run]
+        results = apply_heads(heads, bags, shape=own.shape, inputs=own.inputs, roles=own.roles)
+        own_history = [r for r in history if r.run == run]
+        write_run(own, path, history=own_history, heads=heads, results=results)
+    program.checkpoint_path.unlink(missing_ok=True)
+    yield train_s
+
+
+def _warn_of_diverged(heads: Sequence[TrainedHead]) -> None:
+    diverged = [h for h in heads if h.has_diverged]
+    for head in diverged:
+        logger.warning(
+            "fold %d, seed %d diverged in epoch %d; its best epoch, %d, is kept",
+            head.replicate.fold,
+            head.replicate.seed,
+            head.last_epoch,
+            head.best_epoch,
+        )
+    if diverged:
+        logger.warning(
+            "%d of %d heads diverged: lower the learning rate (--lr) or use --standardize",
+            len(diverged),
+            len(heads),
+        )
