@@ -48,7 +48,7 @@ def frame_segment(width: int, height: int) -> bytes:
     return b"\xff\xc0" + struct.pack(">HBHHB", 17, 8, height, width, 3) + bytes(9)
 
 
-BOMB = zlib.compress(bytes(2**27), 9)
+BOMB = zlib.compress(bytes(2**27), 1)
 HOSTILE = {
     "png of 60,000 px": png(60_000, 60_000, (b"IDAT", BOMB)),
     "png of 2^31 px": png(2**31 - 1, 2**31 - 1, (b"IDAT", BOMB)),

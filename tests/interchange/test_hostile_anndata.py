@@ -1,0 +1,85 @@
+"""Crafted AnnData files: nothing runs, nothing is written, nothing takes the memory."""
+
+import json
+import warnings
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from tests.interchange.hostile import SECRET, assert_refused
+
+
+@pytest.fixture
+def h5ad(tmp_path: Path) -> Path:
+    anndata = pytest.importorskip("anndata")
+    table = anndata.AnnData(np.ones((4, 3), np.float32))
+    table.obs["patient_id"] = ["p", "p", "q", "q"]
+    table.obs["label"] = ["x", "x", "y", "y"]
+    (tmp_path / "in").mkdir()
+    table.write_h5ad(tmp_path / "in" / "cells.h5ad")
+    return tmp_path / "in" / "cells.h5ad"
+
+
+def test_an_h5ad_with_a_link_into_another_file_is_refused(h5ad: Path) -> None:
+    with h5py.File(h5ad.parent / "secret.h5", "w") as file:
+        file["X"] = SECRET
+    with h5py.File(h5ad, "r+") as file:
+        del file["X"]
+        file["X"] = h5py.ExternalLink("secret.h5", "/X")
+    assert_refused("anndata", h5ad, "links are not followed")
+
+
+def test_an_h5ad_whose_texts_are_one_text_a_million_times_is_refused(h5ad: Path) -> None:
+    with h5py.File(h5ad, "r+") as file:
+        del file["obs/label"]
+        made = file.create_dataset("obs/label", (2**16,), h5py.string_dtype(), chunks=(2**16,))
+        made[0] = "x" * 2**18
+        stored = made.id.read_direct_chunk((0,))[1]
+        made.id.write_direct_chunk((0,), stored[:16] * 2**16)
+    assert_refused("anndata", h5ad, "label would take")
+
+
+def test_an_h5ad_whose_groups_go_round_or_whose_texts_are_a_table_is_refused(h5ad: Path) -> None:
+    with h5py.File(h5ad, "r+") as file:
+        file["uns/texts"] = np.array([["a", "b"]], dtype=h5py.string_dtype())
+    assert_refused("anndata", h5ad, "expected numbers or a list of texts")
+    with h5py.File(h5ad, "r+") as file:
+        del file["uns/texts"]
+        file["uns/round"] = file["uns"]
+    assert_refused("anndata", h5ad, "round stands in two places")
+
+
+@pytest.fixture(params=[2, 3])
+def cells_zarr(h5ad: Path, request: pytest.FixtureRequest) -> Path:
+    anndata = pytest.importorskip("anndata")
+    path = h5ad.with_suffix(".zarr")
+    with warnings.catch_warnings(), anndata.settings.override(zarr_write_format=request.param):
+        warnings.simplefilter("ignore")  # about the older format
+        anndata.read_h5ad(h5ad).write_zarr(path)
+    h5ad.unlink()
+    return path
+
+
+def change_array(path: Path, **changes: object) -> None:
+    [document] = (path / name for name in (".zarray", "zarr.json") if (path / name).exists())
+    document.write_text(json.dumps({**json.loads(document.read_bytes()), **changes}))
+
+
+def test_a_zarr_whose_codec_unpickles_is_refused_and_not_run(cells_zarr: Path) -> None:
+    is_old = (cells_zarr / "X" / ".zarray").exists()
+    evil = {"filters": [{"id": "pickle"}]} if is_old else {"codecs": [{"name": "numcodecs.pickle"}]}
+    change_array(cells_zarr / "obs" / "_index", **evil)
+    assert_refused("anndata", cells_zarr, "names the codec '(numcodecs.)?pickle', which is not run")
+
+
+@pytest.mark.parametrize("shape", [[2**40, 3], [2**25, 3]])
+def test_a_zarr_that_claims_what_it_has_not_is_refused(cells_zarr: Path, shape: list[int]) -> None:
+    change_array(cells_zarr / "X", shape=shape)
+    assert_refused("anndata", cells_zarr, "would take")
+
+
+def test_a_zarr_with_links_to_elsewhere_is_refused(cells_zarr: Path) -> None:
+    (cells_zarr / "X" / "linked").symlink_to("/dev/zero")
+    assert_refused("anndata", cells_zarr, "is a link or no regular file")
