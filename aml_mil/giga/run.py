@@ -139,7 +139,7 @@ class GigaRun:
         while not self.is_done:
             began = time.monotonic()
             lr = self.trainer.contrast.values_at(self.steps_done).lr
-            self.tally.add(self.trainer.step(self._batch(), step=self.steps_done))
+            self.tally.add(self.trainer.step(self.next_sets(), step=self.steps_done))
             self.steps_done += 1
             self.tally.seconds += time.monotonic() - began
             if self._is_due():
@@ -183,7 +183,7 @@ class GigaRun:
         self.records = [EpochRecord(**record) for record in document["records"]]
         self.alarms = [Alarm(**alarm) for alarm in document["alarms"]]
 
-    def _batch(self) -> CellSets:
+    def next_sets(self) -> CellSets:
         """Fetch this process's share of the step, both views."""
         patients = draw_patients(
             len(self.bags.patient_ids),

@@ -4,9 +4,11 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageOps
 
 from aml_mil.embedding import EmbedConfig, NumericsMismatchError, numerics
+from aml_mil.embedding.engine import TorchEngine
 from aml_mil.embedding.openvino_engine import has_openvino
 from aml_mil.embedding.shared_views import SharedViews, describe_shared_views
 from aml_mil.embedding.views import has_shared_views, view_names
@@ -76,8 +78,20 @@ def test_images_of_nobody_stay_as_they_are():
     np.testing.assert_array_equal(viewed[1:], images[1:])
 
 
+def test_a_stored_view_is_the_encoding_of_the_augmented_image(cohort_dir, tmp_path, encoder):
+    run(cohort_dir, tmp_path / "a.zarr", encoder, dtype="float32", **SHARED)
+    paths = [cohort_dir / f"data/AML/BZF/image_{number}.png" for number in range(4)]
+    images = np.stack([np.asarray(Image.open(path)) for path in paths])
+    engine = TorchEngine(encoder, device=torch.device("cpu"), precision="fp32", views=("identity",))
+    with open_store(tmp_path / "a.zarr") as store:
+        stored = store.read("BZF").views
+    for view in (1, 2, 3):
+        expected = engine.encode(draws(["BZF"] * 4, images, view=view))[0]
+        np.testing.assert_allclose(stored[view - 1], expected, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_stored_view_is_the_encoding_of_the_augmented_image(cohort_dir, store_path, engine):
+def test_the_untouched_view_is_there_and_the_others_differ(cohort_dir, store_path, engine):
     encoder = tiny_encoder()
     run(cohort_dir, store_path, encoder, engine=engine, **SHARED)
     plain = store_path.with_name(f"plain{store_path.suffix}")

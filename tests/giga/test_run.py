@@ -221,7 +221,7 @@ def train_a_share(store, kind):
     run = small_run(bags, store.parent / f"{kind}{num_ranks()}.safetensors", encoder=kind)
     losses, gradients = [], []
     for _ in range(5):
-        output = run.trainer.step(run._batch(), step=run.steps_done)
+        output = run.trainer.step(run.next_sets(), step=run.steps_done)
         run.steps_done += 1
         losses.append(float(sum_over_ranks(output.loss) / num_ranks()))
         gradients.append([float(p.grad.norm()) for p in run.trainer.contrast.parameters()])
