@@ -27,6 +27,7 @@ from aml_mil.mil.engine import EpochRecord, ResidentBags, TrainedHead, train_hea
 from aml_mil.mil.leakage import Leakage
 from aml_mil.mil.plan import FitPlan, make_plan
 from aml_mil.mil.results import FitResults, apply_heads, training_features
+from aml_mil.mil.training_patients import training_patients
 
 TABLE_DTYPES: Mapping[Precision, torch.dtype] = {
     "fp64": torch.float64,
@@ -176,7 +177,11 @@ def _write_run(
         },
     )
     run_dir.write_arrays(
-        out_dir / run_dir.FEATURES_FILE, training_features(plan.inputs, plan.roles)
+        out_dir / run_dir.FEATURES_FILE,
+        {
+            **training_features(plan.inputs, plan.roles),
+            **training_patients(plan.inputs, plan.roles).to_arrays(),
+        },
     )
     run_dir.write_json(out_dir / run_dir.METRICS_FILE, _metrics(plan, results.predictions))
 
