@@ -16,6 +16,7 @@ COMMANDS = {
     "embed": ("cli.embed:embed", "Turn a cohort's images into features, once per encoder."),
     "fit-mil": ("cli.fit_mil:fit_mil", "Train the heads of all folds and seeds from a store."),
     "compare": ("cli.compare:compare", "Put runs and their floors side by side; draw figures."),
+    "report": ("cli.report:report", "Write one offline HTML file about a run."),
     "predict": ("cli.predict:predict", "Predict patients that a run has not seen."),
     "stress": ("cli.stress:stress", "See how a run's figures fall when the stain changes."),
     "store": ("cli.store:store", "Check, mend, copy and merge stores; import and export features."),
