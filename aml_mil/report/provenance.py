@@ -2,13 +2,11 @@
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import fields
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple
 
 from aml_mil.evaluation.run import OpenRun
-from aml_mil.mil.config import FitConfig
-from aml_mil.mil.run_dir import FOLDS_FILE
+from aml_mil.mil.run_dir import CONFIG_FILE, FOLDS_FILE
 
 DISTRIBUTION = "aml-mil"
 
@@ -36,6 +34,8 @@ def provenance_of(run: OpenRun) -> Provenance:
             (f"store{of}, identity SHA-256", store["identity_sha256"]),
             (f"bags{of}, SHA-256", store["bags_sha256"]),
         ]
+    settings = ", ".join(f"{name} {value}" for name, value in document["fit"].items())
+    facts.append(("settings of fit-mil", settings))
     versions = {DISTRIBUTION: _own_version(), **document["versions"]}
     facts.append(("versions", ", ".join(f"{name} {value}" for name, value in versions.items())))
     facts.append(("had the encoder seen test patients", document["leakage"]))
@@ -55,22 +55,10 @@ def _commands(run: OpenRun, document: Mapping[str, Any]) -> tuple[str, ...]:
     ]
     names = [store["path"] for store in document["stores"]]
     store = names[0] if len(names) == 1 else _common_name(names)
-    options: list[object] = ["--folds", run.path / FOLDS_FILE]
-    for field in fields(FitConfig):
-        value = document["fit"].get(field.name, field.default)
-        value = tuple(value) if isinstance(value, list) else value
-        if value != field.default and field.name not in ("num_folds", "fold_seed"):
-            options += _option(field.name, value)
-    commands.append(_line("fit-mil", store, *options, "--out", run.path))
+    settings = ("--config", run.path / CONFIG_FILE, "--folds", run.path / FOLDS_FILE)
+    commands.append(_line("fit-mil", store, *settings, "--out", run.path))
     commands.append(_line("report", run.path, "--cohort", "COHORT", "--out", "report.html"))
     return tuple(commands)
-
-
-def _option(name: str, value: object) -> tuple[object, ...]:
-    flag = "--" + name.replace("_", "-")
-    if isinstance(value, bool):
-        return (flag,) if value else (f"--no-{flag.removeprefix('--')}",)
-    return (flag, ",".join(map(str, value)) if isinstance(value, tuple) else value)
 
 
 def _common_name(paths: list[str]) -> str:

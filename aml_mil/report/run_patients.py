@@ -171,9 +171,10 @@ class PatientReader:
             alone={label: 100 * share for label, share in alone.items()},
             quarantined=bag.quarantined,
         )
-        drawn = self._drawn.get(patient_id, [])
+        drawn = np.array(self._drawn.get(patient_id, ()), dtype=np.int64)
+        flat = bag.features.reshape(len(bag.features), -1)
         sampled = SampledCells(
-            features=bag.features[drawn].reshape(len(drawn), -1).astype(np.float32),
+            features=flat[drawn].astype(np.float32),
             names=tuple(bag.instance_ids[i] for i in drawn),
             cell_types=tuple(types[i] for i in drawn),
             attention=attention[drawn, target] * len(attention),
