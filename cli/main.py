@@ -19,6 +19,7 @@ COMMANDS = {
     "giga-embed": ("cli.giga_embed:giga_embed", "Turn a store's patients into such vectors."),
     "probe": ("cli.probe:probe", "See what patients' vectors are worth when labels are few."),
     "compare": ("cli.compare:compare", "Put runs and their floors side by side; draw figures."),
+    "report": ("cli.report:report", "Write one offline HTML file about a run."),
     "predict": ("cli.predict:predict", "Predict patients that a run has not seen."),
     "explain": (
         "cli.explain:explain",

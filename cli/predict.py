@@ -32,6 +32,13 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="The run's encoder, where it is not at its old path; a file of another hash is refused.",
 )
+@click.option(
+    "--report",
+    "report_path",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write one offline HTML page: probabilities with spread, attended cells, warnings.",
+)
 @cohort_options
 @json_option
 def predict(
@@ -40,6 +47,7 @@ def predict(
     source: Path,
     out_dir: Path | None,
     weights: str | None,
+    report_path: Path | None,
     classes: str | None,
     merge: tuple[str, ...],
     min_malignant_percent: float | None,
@@ -49,10 +57,13 @@ def predict(
 
     Images are embedded first, by the very encoder that RUN was fitted with; with --out, a second
     call embeds only what is missing. Where patients have labels, every metric is given with its
-    95% interval over patients.
+    95% interval over patients. A patient far from the training patients is warned of; the exit code
+    tells whether the command succeeded, never what was predicted.
     """
     from aml_mil.mil.run_dir import open_run
 
+    if report_path is not None and not report_path.parent.is_dir():
+        raise click.UsageError(f"--report: there is no folder {report_path.parent}")
     run = open_run(run_path)
     chosen: Path | Cohort = source
     if classes or merge or min_malignant_percent is not None:
@@ -65,6 +76,7 @@ def predict(
             f"{len(prediction.known)} of {len(prediction.patient_ids)} patients are patients that "
             f"{run_path} was fitted on; their predictions prove nothing"
         )
+    _warn(prediction)
     assessment = prediction.assessment
     if as_json:
         header, rows = prediction.rows()
@@ -77,6 +89,8 @@ def predict(
         )
     else:
         _print(prediction)
+    if report_path is not None:
+        _write_page(run, prediction, chosen, report_path)
     if out_dir is not None:
         note(f"written to {out_dir}")
 
@@ -109,6 +123,42 @@ def _predict(
         ):
             pass
     return predictions[0]
+
+
+def _warn(prediction: "CohortPrediction") -> None:
+    """Say what speaks against the predictions."""
+    from aml_mil.report.prediction_page import cell_warnings
+
+    if prediction.not_judged:
+        note(f"not held against the training patients: {prediction.not_judged}")
+    for patient_id, cells in zip(prediction.patient_ids, prediction.cells, strict=True):
+        for warning in cell_warnings(cells, is_judged=not prediction.not_judged):
+            note(f"{patient_id}: {warning}")
+
+
+def _write_page(
+    run: "Run", prediction: "CohortPrediction", source: "Path | Cohort", path: Path
+) -> None:
+    from aml_mil.cohort import Cohort
+    from aml_mil.evaluation.new_patients import read_patients
+    from aml_mil.evaluation.predict import is_store
+    from aml_mil.evaluation.run import OpenRun
+    from aml_mil.report.prediction_page import prediction_page
+    from aml_mil.report.provenance import provenance_of
+
+    if isinstance(source, Cohort):
+        cohort: Cohort | None = source
+    else:
+        cohort = None if is_store(source) else read_patients(source)
+    page = prediction_page(
+        prediction,
+        run_name=run.path.resolve().name,
+        source=str(source if cohort is None else cohort.root),
+        facts=provenance_of(OpenRun(run)).facts,
+        cohort=cohort,
+    )
+    path.write_text(page, encoding="utf-8")
+    note(f"page: {path}, {path.stat().st_size / 1e6:.1f} MB")
 
 
 def _print(prediction: "CohortPrediction") -> None:

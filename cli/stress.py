@@ -63,7 +63,8 @@ def stress(
     """
     from aml_mil.evaluation.stress import StressProgress
     from aml_mil.evaluation.stress import stress as stress_run
-    from aml_mil.mil.run_dir import open_run
+    from aml_mil.mil.run_dir import open_run, write_json
+    from aml_mil.report.run_tables import STRESS_FILE
     from aml_mil.report.tables import stress_json
 
     config = config_from(StressConfig, values, config_path=config_path)
@@ -96,10 +97,12 @@ def stress(
         description="stress",
     ):
         pass
+    write_json(run.path / STRESS_FILE, stress_json(reports[0]))
     if as_json:
         print_json(stress_json(reports[0]))
     else:
         _print(reports[0])
+    note(f"kept in {run.path / STRESS_FILE}, for the report")
 
 
 def _print(report: "StressReport") -> None:

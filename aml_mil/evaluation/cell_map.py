@@ -113,7 +113,7 @@ def map_cells(cells: NamedCells, *, name: str, seed: int = 0) -> CellMap:
         balanced = balanced_accuracy_score(types, predicted)
     return CellMap(
         name=name,
-        points=_umap(cells.features, seed=seed),
+        points=lay_out(cells.features, seed=seed),
         cell_types=cells.cell_types,
         silhouette=_silhouette(cells.features, types),
         knn_accuracy=float(accuracy_score(types, predicted)),
@@ -149,7 +149,12 @@ def _silhouette(features: npt.NDArray[np.float32], types: npt.NDArray[np.str_]) 
     return float(silhouette_score(features, types, metric="cosine"))
 
 
-def _umap(features: npt.NDArray[np.float32], *, seed: int) -> FloatArray:
+def lay_out(features: npt.NDArray[np.float32], *, seed: int) -> FloatArray:
+    """Lay cells out in the plane by UMAP on the cosine, [M, D] → [M, 2].
+
+    Source:
+        McInnes et al. 2018, https://arxiv.org/abs/1802.03426
+    """
     with warnings.catch_warnings():
         # umap-learn warns at import where TensorFlow is not installed, and about small data.
         warnings.simplefilter("ignore")

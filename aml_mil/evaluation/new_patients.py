@@ -18,7 +18,8 @@ from aml_mil.cohort import (
     read_image_file,
 )
 from aml_mil.cohort.errors import name_some
-from aml_mil.cohort.listing import list_cells
+from aml_mil.cohort.images import IMAGE_SUFFIXES
+from aml_mil.cohort.listing import is_image_name, list_cells
 from aml_mil.cohort.mll import find_metadata
 from aml_mil.embedding import SHARED_VIEWS, EmbedConfig, EmbedProgress, embed
 from aml_mil.encoders import Encoder, WeightsError, load_encoder
@@ -45,13 +46,27 @@ def read_patients(source: Path) -> Cohort:
         source: A cohort's folder or table, or a patient's folder, which gives the patient its id.
 
     Raises:
+        EvaluationError: It is a folder without images, or an image.
         CohortError: There is no cohort, or it is not as it must be.
     """
-    is_patient = source.is_dir() and not find_metadata(source) and not (source / "data").is_dir()
-    if is_patient and (cells := list_cells(source).cells):
-        patient = Patient(patient_id=source.resolve().name, label=None, cells=cells)
-        return Cohort(root=source, patients=(patient,))
-    return read_cohort(source)
+    if source.is_file() and is_image_name(source.name):
+        message = (
+            f"expected a patient's folder, a cohort or a store, got one image, {source}; put the "
+            "patient's images into a folder of their own"
+        )
+        raise EvaluationError(message)
+    if not source.is_dir() or find_metadata(source) or (source / "data").is_dir():
+        return read_cohort(source)
+    listing = list_cells(source)
+    if not listing.cells:
+        message = (
+            f"expected images of a patient in {source}, found none and {len(listing.skipped)} "
+            f"other files; images end in {', '.join(sorted(IMAGE_SUFFIXES))}, and a cohort has a "
+            "metadata.csv"
+        )
+        raise EvaluationError(message)
+    patient = Patient(patient_id=source.resolve().name, label=None, cells=listing.cells)
+    return Cohort(root=source, patients=(patient,))
 
 
 def read_cells(

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from aml_mil.cohort import Cohort
 from aml_mil.cohort.errors import name_some
@@ -26,6 +25,9 @@ from aml_mil.evaluation.new_patients import (
     load_run_encoder,
     read_patients,
 )
+from aml_mil.evaluation.ood import TrainingPatients
+from aml_mil.evaluation.ood_run import read_training_patients
+from aml_mil.evaluation.patient_cells import CellTally, PatientCells, read_bag
 from aml_mil.evaluation.patients import PatientScores
 from aml_mil.evaluation.predictions import PROBABILITY_PREFIX
 from aml_mil.mil.head import Head
@@ -53,6 +55,10 @@ class CohortPrediction:
         labels: Known labels, None where there is none.
         by_replicate: Probabilities by every head, [R, P, C].
         known: Patients of this prediction that the run was itself fitted on, by id.
+        cells: What was seen of each patient's cells.
+        false_warnings: Share of patients like the training patients that would be called far, in
+            expectation; None where the training patients are not known any more.
+        not_judged: Why no distance could be measured; "" where it could.
     """
 
     classes: tuple[str, ...]
@@ -60,6 +66,15 @@ class CohortPrediction:
     labels: tuple[str | None, ...]
     by_replicate: FloatArray
     known: tuple[str, ...]
+    cells: tuple[PatientCells, ...]
+    false_warnings: float | None
+    not_judged: str
+
+    @property
+    def far(self) -> tuple[str, ...]:
+        """Patients far from the training patients; their predictions mean little."""
+        pairs = zip(self.patient_ids, self.cells, strict=True)
+        return tuple(patient_id for patient_id, cells in pairs if cells.is_far)
 
     @property
     def probabilities(self) -> FloatArray:
@@ -104,10 +119,15 @@ class CohortPrediction:
         return assessment
 
     def rows(self) -> tuple[list[str], list[list[str]]]:
-        """Return header and rows: id, label, predicted class, mean and s.d. of probabilities."""
+        """Return header and rows of predictions.csv.
+
+        Id, label, predicted class, mean and s.d. of the probabilities, distance from the training
+        patients (above 1: far; empty: not measured).
+        """
         header = ["patient_id", "label", "predicted"]
         header += [f"{PROBABILITY_PREFIX}{name}" for name in self.classes]
         header += [f"{SD_PREFIX}{name}" for name in self.classes]
+        header.append("distance")
         means, sds = self.probabilities, self.by_replicate.std(axis=0)
         rows = [
             [
@@ -115,6 +135,7 @@ class CohortPrediction:
                 self.labels[i] or "",
                 self.predicted[i],
                 *(repr(float(x)) for x in (*means[i], *sds[i])),
+                "" if (distance := self.cells[i].distance) is None else repr(distance),
             ]
             for i, patient_id in enumerate(self.patient_ids)
         ]
@@ -160,7 +181,7 @@ def predict_steps(
     documents: Sequence[Mapping[str, Any]] = run.document["stores"]
     stores: list[Path] = []
     with _folder(out_dir) as folder:
-        cohort = None if _is_store(source) else _cohort(source)
+        cohort = None if is_store(source) else _cohort(source)
         if cohort is not None:
             _check_labels(run, list(cohort.labels.items()))
         for fold, document in enumerate(documents):
@@ -192,13 +213,7 @@ def heads_by_fold(run: Run) -> dict[int, list[Head]]:
 
 def apply_heads(heads: Sequence[Head], features: npt.NDArray[Any]) -> FloatArray:
     """Predict one patient by several heads, [heads, C]."""
-    rows = []
-    with torch.no_grad():
-        for head in heads:
-            dtype = next(head.parameters()).dtype
-            cells = torch.from_numpy(np.ascontiguousarray(features)).to(dtype)
-            rows.append(head(cells).logits.double().softmax(dim=0).numpy())
-    return np.stack(rows)
+    return read_bag(heads, features).probabilities
 
 
 def _predict_stores(
@@ -206,8 +221,10 @@ def _predict_stores(
 ) -> CohortPrediction:
     documents = run.document["stores"]
     heads = heads_by_fold(run)
+    training, not_judged = _training_patients(run)
     by_fold: dict[int, FloatArray] = {}
     labels: dict[str, str | None] = {}
+    tallies: dict[str, CellTally] = {}
     for place, (path, document) in enumerate(zip(stores, documents, strict=True)):
         with open_store(path) as store:
             check_store(run, document, store.manifest, path)
@@ -217,8 +234,10 @@ def _predict_stores(
             folds = sorted(heads) if len(documents) == 1 else [place]
             rows = []
             for bag_id in bag_ids:
-                features = store.read(bag_id).features
-                rows.append([apply_heads(heads[fold], features) for fold in folds])
+                bag = store.read(bag_id)
+                readings = {fold: read_bag(heads[fold], bag.features) for fold in folds}
+                tallies.setdefault(bag_id, CellTally(bag)).add(bag, readings, training)
+                rows.append([readings[fold].probabilities for fold in folds])
             for i, fold in enumerate(folds):
                 by_fold[fold] = np.stack([row[i] for row in rows], axis=1)
     if not labels:
@@ -230,7 +249,18 @@ def _predict_stores(
         labels=tuple(labels.values()),
         by_replicate=np.concatenate([by_fold[fold] for fold in sorted(by_fold)]),
         known=tuple(p for p in labels if p in own),
+        cells=tuple(tallies[patient_id].cells for patient_id in labels),
+        false_warnings=None if training is None else training.false_warnings,
+        not_judged=not_judged,
     )
+
+
+def _training_patients(run: Run) -> tuple[TrainingPatients | None, str]:
+    """Return the training patients, or why they are not known any more."""
+    try:
+        return read_training_patients(run), ""
+    except EvaluationError as error:
+        return None, str(error)
 
 
 def _check_labels(run: Run, labels: Sequence[tuple[str, str]]) -> None:
@@ -242,7 +272,8 @@ def _check_labels(run: Run, labels: Sequence[tuple[str, str]]) -> None:
         )
 
 
-def _is_store(source: str | Path | Cohort) -> bool:
+def is_store(source: str | Path | Cohort) -> bool:
+    """Whether a source is a store; ``{fold}`` in its name stands for the fold."""
     if isinstance(source, Cohort):
         return False
     try:

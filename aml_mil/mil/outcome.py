@@ -23,6 +23,7 @@ from aml_mil.mil.engine import EpochRecord, TrainedHead
 from aml_mil.mil.inputs import FoldStore
 from aml_mil.mil.plan import FitPlan
 from aml_mil.mil.results import FitResults, training_features
+from aml_mil.mil.training_patients import training_patients
 
 NO_COLOUR = "no colour in the store: its features were imported, the images were not seen"
 
@@ -71,7 +72,11 @@ def write_run(
             },
         )
     run_dir.write_arrays(
-        out_dir / run_dir.FEATURES_FILE, training_features(plan.inputs, plan.roles)
+        out_dir / run_dir.FEATURES_FILE,
+        {
+            **training_features(plan.inputs, plan.roles),
+            **training_patients(plan.inputs, plan.roles).to_arrays(),
+        },
     )
     run_dir.write_json(out_dir / run_dir.METRICS_FILE, _metrics(plan, results.predictions))
 

@@ -28,7 +28,7 @@ def draw(*, separation: float, num_cells: int = 120) -> NamedCells:
 @pytest.fixture
 def without_umap(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take the first two features for the plane: UMAP compiles for half a minute."""
-    monkeypatch.setattr(cell_map, "_umap", lambda features, seed: features[:, :2].astype(float))
+    monkeypatch.setattr(cell_map, "lay_out", lambda features, seed: features[:, :2].astype(float))
 
 
 def test_neighbours_are_the_nearest_cells_of_other_patients() -> None:

@@ -56,7 +56,7 @@ def test_compare_prints_both_tables_the_pair_and_the_floors(
 def test_compare_draws_all_figures_in_three_formats(
     command: RunCommand, tinted: Fitted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cell_map, "_umap", lambda features, seed: features[:, :2].astype(float))
+    monkeypatch.setattr(cell_map, "lay_out", lambda features, seed: features[:, :2].astype(float))
     done = command("compare", tinted.run, "--figures", tmp_path / "figures")
     assert done.code == 0
     names = {path.name for path in (tmp_path / "figures").iterdir()}

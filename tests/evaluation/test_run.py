@@ -40,7 +40,7 @@ def test_an_explanation_comes_from_heads_that_never_saw_the_patient(tinted: Fitt
 
 
 def test_every_figure_is_returned(tinted: Fitted, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cell_map, "_umap", lambda features, seed: features[:, :2].astype(float))
+    monkeypatch.setattr(cell_map, "lay_out", lambda features, seed: features[:, :2].astype(float))
     run = aml_mil.open_run(tinted.run)
     for draw in (
         run.confusion_figure,

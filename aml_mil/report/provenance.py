@@ -1,0 +1,82 @@
+"""Where a run comes from: hashes, versions, and the commands that give it again."""
+
+import shlex
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, NamedTuple
+
+from aml_mil.evaluation.run import OpenRun
+from aml_mil.mil.run_dir import CONFIG_FILE, FOLDS_FILE
+
+DISTRIBUTION = "aml-mil"
+
+
+class Provenance(NamedTuple):
+    """What is said about the origin of a run."""
+
+    facts: tuple[tuple[str, str], ...]
+    """Names and values."""
+    commands: tuple[str, ...]
+    """In the order of the work."""
+
+
+def provenance_of(run: OpenRun) -> Provenance:
+    """Collect hashes, versions and commands from a run's config.json."""
+    document = run.run.document
+    facts = [("run folder", str(run.path)), ("folds, SHA-256", document["folds_sha256"])]
+    for store in document["stores"]:
+        of = "" if store["fold"] is None else f" of fold {store['fold']}"
+        facts += [
+            (f"encoder{of}", f"{store['encoder']} ({store['architecture']})"),
+            (f"weights{of}", store["weights"]),
+            (f"weights{of}, SHA-256", store["weights_sha256"]),
+            (f"store{of}", store["path"]),
+            (f"store{of}, identity SHA-256", store["identity_sha256"]),
+            (f"bags{of}, SHA-256", store["bags_sha256"]),
+        ]
+    settings = ", ".join(f"{name} {value}" for name, value in document["fit"].items())
+    facts.append(("settings of fit-mil", settings))
+    versions = {DISTRIBUTION: _own_version(), **document["versions"]}
+    facts.append(("versions", ", ".join(f"{name} {value}" for name, value in versions.items())))
+    facts.append(("had the encoder seen test patients", document["leakage"]))
+    return Provenance(facts=tuple(facts), commands=_commands(run, document))
+
+
+def _commands(run: OpenRun, document: Mapping[str, Any]) -> tuple[str, ...]:
+    commands = [
+        _line(
+            *("embed", "COHORT", "--encoder", store["encoder"], "--weights", store["weights"]),
+            *("--image-size", store["preprocessing"].get("image_size_px", "PX")),
+            *("--views", "identity" if len(store["views"]) == 1 else "flips"),
+            *("--dtype", store["dtype"], "--out", store["path"]),
+        )
+        for store in document["stores"]
+        if store["preprocessing"]
+    ]
+    names = [store["path"] for store in document["stores"]]
+    store = names[0] if len(names) == 1 else _common_name(names)
+    settings = ("--config", run.path / CONFIG_FILE, "--folds", run.path / FOLDS_FILE)
+    commands.append(_line("fit-mil", store, *settings, "--out", run.path))
+    commands.append(_line("report", run.path, "--cohort", "COHORT", "--out", "report.html"))
+    return tuple(commands)
+
+
+def _common_name(paths: list[str]) -> str:
+    """Return the name with ``{fold}`` that gives the store of each fold, else the first store's."""
+    for place in range(len(paths[0])):
+        if paths[0][place] == "0":
+            name = f"{paths[0][:place]}{{fold}}{paths[0][place + 1 :]}"
+            if all(name.replace("{fold}", str(fold)) == p for fold, p in enumerate(paths)):
+                return name
+    return paths[0]
+
+
+def _line(*words: object) -> str:
+    return shlex.join(["aml-mil", *map(str, words)])
+
+
+def _own_version() -> str:
+    try:
+        return version(DISTRIBUTION)
+    except PackageNotFoundError:
+        return "not installed"

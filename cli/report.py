@@ -1,0 +1,70 @@
+"""`aml-mil report`: one offline HTML file of a run."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cli.output import note
+from cli.progress import with_bar
+
+if TYPE_CHECKING:
+    from aml_mil.report.run_report import Report, ReportProgress
+
+
+@click.command()
+@click.argument("run_path", metavar="RUN", type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    required=True,
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The report, for example report.html; an older one is replaced.",
+)
+@click.option(
+    "--cohort",
+    "cohort_path",
+    type=click.Path(path_type=Path),
+    help="The images that RUN's store was embedded from; without them there are no pictures.",
+)
+@click.option(
+    "--seed", default=0, show_default=True, help="Of the bootstrap, the UMAP and its cells."
+)
+def report(*, run_path: Path, out: Path, cohort_path: Path | None, seed: int) -> None:
+    """Write one self-contained HTML file about RUN, to be opened in any browser, offline.
+
+    Results with intervals beside the floors, curves, attention by cell type, a map of the cells,
+    and a page for every patient, wrong predictions first.
+    """
+    from aml_mil.cohort import read_cohort
+    from aml_mil.evaluation.run import open_run
+    from aml_mil.report.run_report import build_report
+
+    run = open_run(run_path)
+    cohort = None if cohort_path is None else read_cohort(cohort_path)
+    if not out.parent.is_dir():
+        raise click.UsageError(f"--out: there is no folder {out.parent}")
+    found = _build(build_report(run, cohort=cohort, seed=seed), total=len(run.scores.patient_ids))
+    out.write_text(found.html, encoding="utf-8")
+    for line in found.notes:
+        note(line)
+    note(f"{out}: {out.stat().st_size / 1e6:.1f} MB, {len(run.scores.patient_ids)} patients")
+
+
+def _build(records: "Iterator[ReportProgress | Report]", *, total: int) -> "Report":
+    """Draw the bar and return the last record, which is the report."""
+    from aml_mil.report.run_report import Report
+
+    reports: list[Report] = []
+
+    def progress() -> "Iterator[ReportProgress]":
+        for record in records:
+            if isinstance(record, Report):
+                reports.append(record)
+            else:
+                yield record
+
+    for _ in with_bar(progress(), total=total, unit="patient", description="report"):
+        pass
+    return reports[0]
