@@ -9,6 +9,7 @@ import os
 import sys
 from pathlib import Path
 
+from aml_mil.embedding import PatientsFailedError
 from stores import files
 from tests.embedding.drawing import run, tiny_encoder
 from tests.stores.faults import FAILED, FaultyOs
@@ -24,7 +25,7 @@ def main() -> None:
             files.os = FaultyOs(at=fault["at"], kind=fault["kind"])  # type: ignore[assignment]
             try:
                 run(cohort_dir, Path(fault["path"]), encoder, workers=1)
-            except OSError:
+            except (OSError, PatientsFailedError):  # the fault may meet the reading of an image
                 os._exit(FAILED)
             os._exit(0)
         codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
