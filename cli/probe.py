@@ -112,15 +112,15 @@ def _document(result: "ProbeResult") -> dict[str, Any]:
 
 
 def _rows(result: "ProbeResult") -> list[list[str]]:
-    points = {(p.percent, p.method, p.metric): p for p in result.points}
-    keys = sorted({(p.percent, p.method) for p in result.points})
+    points = {(p.fraction, p.method, p.metric): p for p in result.points}
+    keys = sorted({(p.fraction, p.method) for p in result.points})
     return [
         [
-            f"{percent}% ({points[percent, method, 'f1'].num_labels:.0f})",
+            f"{fraction:.0%} ({points[fraction, method, 'f1'].num_labels:.0f})",
             method,
-            *(_say(points[percent, method, metric]) for metric in ("roc_auc", "f1", "pr_auc")),
+            *(_say(points[fraction, method, metric]) for metric in ("roc_auc", "f1", "pr_auc")),
         ]
-        for percent, method in keys
+        for fraction, method in keys
     ]
 
 

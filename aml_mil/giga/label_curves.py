@@ -22,10 +22,20 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrawFigures:
-    """One row of probe.csv: macro figures of one draw of labels."""
+    """One row of probe.csv: macro figures of one draw of labels.
+
+    Attributes:
+        method: Name.
+        fraction: Of the labels of training and validation patients, up to 1.
+        num_labels: Known labels, mean over folds.
+        draw: Number of the draw, from 0.
+        f1: Mean over folds.
+        roc_auc: Mean over folds.
+        pr_auc: Mean over folds.
+    """
 
     method: str
-    percent: int
+    fraction: float
     num_labels: float
     draw: int
     f1: float
@@ -39,7 +49,7 @@ class CurvePoint:
 
     Attributes:
         method: Name.
-        percent: Share.
+        fraction: Of the labels, up to 1.
         num_labels: Known labels, mean over folds.
         metric: f1, roc_auc or pr_auc, macro.
         mean: Over the draws.
@@ -49,7 +59,7 @@ class CurvePoint:
     """
 
     method: str
-    percent: int
+    fraction: float
     num_labels: float
     metric: str
     mean: float
@@ -64,7 +74,7 @@ class MethodScores:
 
     Attributes:
         method: Name.
-        percent: Share.
+        percent: Share of the labels.
         num_labels: Known labels, mean over folds.
         scores: Its seeds are the draws.
     """
@@ -82,7 +92,7 @@ def figures_of_draws(found: MethodScores) -> Iterator[DrawFigures]:
         macro = {name: float(fold_mean(name, scores, ones)[0, -1]) for name in METRICS}
         yield DrawFigures(
             method=found.method,
-            percent=found.percent,
+            fraction=found.percent / 100,
             num_labels=found.num_labels,
             draw=draw,
             **macro,
@@ -107,7 +117,7 @@ def curve_points(found: MethodScores, *, num_resamples: int, seed: int) -> Itera
         )
         yield CurvePoint(
             method=found.method,
-            percent=found.percent,
+            fraction=found.percent / 100,
             num_labels=found.num_labels,
             metric=name,
             mean=float(each.mean()),

@@ -59,9 +59,9 @@ def _draw_method(axis: Axes, points: Sequence[CurvePoint], *, place: int, num_me
 
 
 def _label(axis: Axes, points: Sequence[CurvePoint], label: str) -> None:
-    ticks = {point.num_labels: point.percent for point in points}
+    ticks = {point.num_labels: point.fraction for point in points}
     axis.set_xscale("log")
     axis.minorticks_off()
-    axis.set_xticks(list(ticks), [f"{n:.0f}\n{share}%" for n, share in ticks.items()])
+    axis.set_xticks(list(ticks), [f"{n:.0f}\n{share:.0%}" for n, share in ticks.items()])
     axis.set_xlabel("known labels")
     axis.set_title(label, loc="left")

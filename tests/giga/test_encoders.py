@@ -95,6 +95,19 @@ def test_a_coarser_grid_says_where_each_square_went():
     assert mean_by(values, parents, num_groups=3).flatten().tolist() == [2.0, 5.0, 7.0]
 
 
+def test_a_shortcut_takes_features_past_the_convolutions_and_averages_what_falls_together():
+    block = encoder("sparse").network.blocks[0]
+    with torch.no_grad():
+        for conv in (block.first, block.second):
+            conv.weight.zero_()
+    inputs = sites()
+    squares, parents = downsample(inputs.squares)
+    means = mean_by(inputs.features, parents, num_groups=len(squares))
+    found = block(inputs)
+    assert torch.equal(found.squares, squares)
+    torch.testing.assert_close(found.features, block.shortcut(means).relu())
+
+
 @pytest.mark.parametrize(
     ("kind", "pooling"), [("set", "mean"), ("set", "attention"), ("sparse", "mean")]
 )

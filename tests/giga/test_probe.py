@@ -189,19 +189,19 @@ def test_every_method_is_measured_on_every_share_that_is_left(result):
     assert list(result.skipped) == [5]
     counts = {}
     for row in result.draws:
-        counts[row.method, row.percent] = counts.get((row.method, row.percent), 0) + 1
+        counts[row.method, row.fraction] = counts.get((row.method, row.fraction), 0) + 1
     methods = ("giga", "giga_random", "mean_pooling", "colour", "fit_mil")
-    assert counts == {(m, p): 1 if p == 100 else 3 for m in methods for p in (25, 50, 100)}
+    assert counts == {(m, f): 1 if f == 1 else 3 for m in methods for f in (0.25, 0.5, 1)}
     assert result.leakage == "none"
-    by_percent = {row.percent: row.num_labels for row in result.draws}
-    assert by_percent == {25: 4.0, 50: 8.0, 100: 16.0}
+    known = {row.fraction: row.num_labels for row in result.draws}
+    assert known == {0.25: 4.0, 0.5: 8.0, 1: 16.0}
 
 
 def test_what_is_separable_is_found_and_what_is_not_is_not(result):
-    points = {(p.method, p.percent): p for p in result.points if p.metric == "roc_auc"}
-    assert points["mean_pooling", 100].mean > 0.9
-    assert points["giga", 100].mean > 0.9
-    assert points["colour", 100].mean < 0.75
+    points = {(p.method, p.fraction): p for p in result.points if p.metric == "roc_auc"}
+    assert points["mean_pooling", 1].mean > 0.9
+    assert points["giga", 1].mean > 0.9
+    assert points["colour", 1].mean < 0.75
 
 
 def test_all_labels_on_colour_are_what_a_logistic_regression_by_hand_gives(store, folds, result):
@@ -217,7 +217,7 @@ def test_all_labels_on_colour_are_what_a_logistic_regression_by_hand_gives(store
         model = LogisticRegression(C=10, class_weight="balanced", max_iter=1000)
         model.fit(scaled[known], truth[known])
         aucs.append(roc_auc_score(truth[~known], model.predict_proba(scaled[~known])[:, 1]))
-    row = next(r for r in result.draws if r.method == "colour" and r.percent == 100)
+    row = next(r for r in result.draws if r.method == "colour" and r.fraction == 1)
     assert row.roc_auc == pytest.approx(np.mean(aucs))
 
 
@@ -279,7 +279,7 @@ def test_tables_metrics_and_figure_say_the_same(result, tmp_path):
     with (tmp_path / "out/probe.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == len(result.draws)
-    assert list(rows[0])[:4] == ["method", "percent", "num_labels", "draw"]
+    assert list(rows[0])[:4] == ["method", "fraction", "num_labels", "draw"]
     assert float(rows[0]["roc_auc"]) == result.draws[0].roc_auc
     document = json.loads((tmp_path / "out/probe.json").read_text())
     assert document["store"] == "a.zarr"
