@@ -34,6 +34,7 @@ def write_run(
     history: Sequence[EpochRecord],
     heads: Sequence[TrainedHead],
     results: FitResults,
+    probability_gap: float | None,
 ) -> None:
     """Write the folder of a run, metrics last.
 
@@ -43,6 +44,8 @@ def write_run(
         history: Records of its epochs.
         heads: Its heads.
         results: What they say about the patients.
+        probability_gap: Largest difference of a probability to that of the same heads in fp32;
+            None where these are they.
     """
     if plan.has_splits:
         for k, roles in enumerate(plan.roles):
@@ -73,7 +76,10 @@ def write_run(
     run_dir.write_arrays(
         out_dir / run_dir.FEATURES_FILE, training_features(plan.inputs, plan.roles)
     )
-    run_dir.write_json(out_dir / run_dir.METRICS_FILE, _metrics(plan, results.predictions))
+    metrics = _metrics(plan, results.predictions)
+    if probability_gap is not None:
+        metrics["probability_gap_to_fp32"] = probability_gap
+    run_dir.write_json(out_dir / run_dir.METRICS_FILE, metrics)
 
 
 def _metrics(plan: FitPlan, predictions: Predictions) -> dict[str, Any]:
