@@ -149,6 +149,8 @@ def _show(summary: "FitSummary", *, has_tables: bool, is_one_of_several: bool) -
         f"{summary.num_cells} cells; {took}{' for all stores' * is_one_of_several}; "
         f"had the encoder seen test patients: {summary.leakage}"
     )
+    if (gap := summary.metrics.get("probability_gap_to_fp32")) is not None:
+        note(f"largest difference of a probability to the same heads in fp32: {gap:.4f}")
     note(f"run folder: {summary.run_dir}")
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -121,32 +120,33 @@ def fit_encoders(
 def _fit(
     plans: Sequence[FitPlan], paths: Sequence[Path], *, out_dir: Path
 ) -> Iterator[EpochRecord | FitSummary]:
-    """Sort out which runs are finished, and train the others."""
-    finished = [is_finished(p, plan.to_json()) for plan, p in zip(plans, paths, strict=True)]
-    to_train = [
-        (plan, path) for plan, path, done in zip(plans, paths, finished, strict=True) if not done
-    ]
+    """Sort out which runs are finished; the result trains the others."""
     resolve_device(plans[0].config.device)
-    for plan, path in to_train:
+    runs = list(zip(plans, paths, strict=True))
+    finished = [is_finished(path, plan.to_json()) for plan, path in runs]
+    unfinished = [run for run, done in zip(runs, finished, strict=True) if not done]
+    for plan, path in unfinished:
         start_run(path, plan.to_json())
-    already = [
-        _summary(plan, path)
-        for plan, path, done in zip(plans, paths, finished, strict=True)
-        if done
-    ]
-    return chain(already, _train(to_train, out_dir / CHECKPOINT_FILE) if to_train else ())
+    program = Program(
+        plans=[plan for plan, _ in unfinished],
+        paths=[path for _, path in unfinished],
+        checkpoint_path=out_dir / CHECKPOINT_FILE,
+    )
+    return _train(program, runs)
 
 
 def _train(
-    runs: Sequence[tuple[FitPlan, Path]], checkpoint_path: Path
+    program: Program, runs: Sequence[tuple[FitPlan, Path]]
 ) -> Iterator[EpochRecord | FitSummary]:
-    plans, paths = zip(*runs, strict=True)
-    for record in train(Program(plans=plans, paths=paths, checkpoint_path=checkpoint_path)):
+    """Train what is to be trained and sum up all runs."""
+    train_s = 0.0
+    for record in train(program) if program.plans else ():
         if isinstance(record, EpochRecord):
             yield record
         else:
-            for plan, path in runs:
-                yield _summary(plan, path, train_s=record)
+            train_s = record
+    for plan, path in runs:
+        yield _summary(plan, path, train_s=train_s if plan in program.plans else None)
 
 
 def _summary(plan: FitPlan, path: Path, *, train_s: float | None = None) -> FitSummary:

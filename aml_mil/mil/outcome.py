@@ -35,6 +35,7 @@ def write_run(
     history: Sequence[EpochRecord],
     heads: Sequence[TrainedHead],
     results: FitResults,
+    probability_gap: float | None,
 ) -> None:
     """Write the folder of a run, metrics last.
 
@@ -44,6 +45,8 @@ def write_run(
         history: Records of its epochs.
         heads: Its heads.
         results: What they say about the patients.
+        probability_gap: Largest difference of a probability to that of the same heads in fp32;
+            None where these are they.
     """
     if plan.has_splits:
         for k, roles in enumerate(plan.roles):
@@ -78,7 +81,10 @@ def write_run(
             **training_patients(plan.inputs, plan.roles).to_arrays(),
         },
     )
-    run_dir.write_json(out_dir / run_dir.METRICS_FILE, _metrics(plan, results.predictions))
+    metrics = _metrics(plan, results.predictions)
+    if probability_gap is not None:
+        metrics["probability_gap_to_fp32"] = probability_gap
+    run_dir.write_json(out_dir / run_dir.METRICS_FILE, metrics)
 
 
 def _metrics(plan: FitPlan, predictions: Predictions) -> dict[str, Any]:

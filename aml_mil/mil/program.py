@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from aml_mil.mil.checkpoint import read_checkpoint, run_key, write_checkpoint
@@ -50,14 +51,14 @@ class Program:
             for replicate in plan.replicates(run=run, first_store=first)
         ]
 
-    def bags(self) -> ResidentBags:
-        """Return the features of all runs."""
+    def bags(self, precision: Precision) -> ResidentBags:
+        """Return the features of all runs, in the number format of the large products."""
         plan = self.plans[0]
         return ResidentBags(
             [s.bags.features for p in self.plans for s in p.inputs.stores],
             offsets=plan.inputs.offsets,
             targets=plan.inputs.targets,
-            dtype=TABLE_DTYPES[plan.config.precision],
+            dtype=TABLE_DTYPES[precision],
             device=resolve_device(plan.config.device),
         )
 
@@ -69,7 +70,8 @@ def train(program: Program) -> Iterator[EpochRecord | float]:
         One record per replicate and epoch, those of an interrupted fit first, then the seconds
         that training and validation took.
     """
-    plan, bags, replicates = program.plans[0], program.bags(), program.replicates()
+    plan, replicates = program.plans[0], program.replicates()
+    bags = program.bags(plan.config.precision)
     keys = [run_key(p.to_json()) for p in program.plans]
     earlier = read_checkpoint(program.checkpoint_path, keys=keys, replicates=replicates)
     history = list(earlier.history) if earlier else []
@@ -100,13 +102,32 @@ def train(program: Program) -> Iterator[EpochRecord | float]:
         yield from records
     train_s = time.perf_counter() - start
     _warn_of_diverged(training.heads)
-    for run, (own, path) in enumerate(zip(program.plans, program.paths, strict=True)):
-        heads = [h for h in training.heads if h.replicate.run == run]
-        results = apply_heads(heads, bags, shape=own.shape, inputs=own.inputs, roles=own.roles)
-        own_history = [r for r in history if r.run == run]
-        write_run(own, path, history=own_history, heads=heads, results=results)
+    _write_runs(program, bags, heads=training.heads, history=history)
     program.checkpoint_path.unlink(missing_ok=True)
     yield train_s
+
+
+def _write_runs(
+    program: Program,
+    bags: ResidentBags,
+    *,
+    heads: Sequence[TrainedHead],
+    history: Sequence[EpochRecord],
+) -> None:
+    """Apply the heads and write the folders of all runs."""
+    reference = program.bags("fp32") if bags.table.dtype == torch.bfloat16 else None
+    for run, (plan, path) in enumerate(zip(program.plans, program.paths, strict=True)):
+        own = [h for h in heads if h.replicate.run == run]
+        results = apply_heads(own, bags, shape=plan.shape, inputs=plan.inputs, roles=plan.roles)
+        gap = None
+        if reference is not None:
+            exact = apply_heads(
+                own, reference, shape=plan.shape, inputs=plan.inputs, roles=plan.roles
+            )
+            ours, theirs = results.predictions.probabilities, exact.predictions.probabilities
+            gap = float(np.abs(ours - theirs).max())
+        own_history = [r for r in history if r.run == run]
+        write_run(plan, path, history=own_history, heads=own, results=results, probability_gap=gap)
 
 
 def _warn_of_diverged(heads: Sequence[TrainedHead]) -> None:

@@ -62,6 +62,9 @@ def test_maps_are_trained_on_and_their_heads_opened(aml_mil, tmp_path):
     head = open_run(tmp_path / "run").head(0, 0)
     assert head.reduction[0].weight.shape == (8, NUM_FEATURES, 2, 2)
     assert 0 <= outcome.json["macro"]["roc_auc"]["mean"] <= 1
+    gap = outcome.json["probability_gap_to_fp32"]
+    assert 0 < gap < 0.05
+    assert f"in fp32: {gap:.4f}" in outcome.err
 
 
 def test_two_classes_and_bags_of_one_to_three_thousand_cells(aml_mil, tmp_path):

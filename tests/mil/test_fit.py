@@ -214,7 +214,7 @@ def test_another_store_is_refused(finished, tmp_path):
         fit(other, out_dir=out_dir, config=CONFIG)
 
 
-def test_an_interrupted_run_starts_again(store, finished, tmp_path):
+def test_a_run_interrupted_before_its_first_checkpoint_starts_again(store, finished, tmp_path):
     out_dir, *_ = finished
     training = fit(store, out_dir=tmp_path / "run", config=CONFIG)
     next(iter(training))
@@ -261,6 +261,21 @@ def test_a_fold_that_trains_without_a_class_is_refused(store, tmp_path):
     folds = {f"P{i:02d}": i // 3 % (2 if i % 3 == 0 else 3) for i in range(30)}
     with pytest.raises(BagsError, match="train fold 0 on, got none of class 0"):
         fit(store, out_dir=tmp_path / "run", config=CONFIG, folds=folds)
+
+
+def test_an_empty_bag_is_refused_and_named(tmp_path, monkeypatch):
+    store = write_store(tmp_path / "toy.zarr")
+    from aml_mil.mil import inputs
+
+    def emptied(*args):
+        bags = pack(*args)
+        bags.offsets[8] = bags.offsets[7]
+        return bags
+
+    pack = inputs.pack_bags
+    monkeypatch.setattr(inputs, "pack_bags", emptied)
+    with pytest.raises(BagsError, match=r"bags without cells in .*: P07 \(1 of 30\)"):
+        fit(store, out_dir=tmp_path / "run", config=CONFIG)
 
 
 def test_features_that_are_not_finite_are_refused(tmp_path, monkeypatch):
