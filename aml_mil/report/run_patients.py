@@ -27,8 +27,8 @@ from aml_mil.report.thumbnails import Thumbnails
 from stores import FeatureStore, QuarantinedFile
 
 GALLERY_CELLS = 8
-# Pictures in all galleries: about 7 MB.
-MAX_GALLERY_CELLS = 3000
+# Pictures in all galleries: about 12 MB.
+MAX_GALLERY_CELLS = 6000
 MAX_MAP_CELLS = 2000
 
 
