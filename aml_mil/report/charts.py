@@ -23,10 +23,13 @@ FloatArray = npt.NDArray[np.float64]
 # Without black, which a dark page swallows; shapes say the same as colours.
 COLOURS = tuple(colour for colour in PALETTE if colour != "#000000")
 MARKERS = ("circle", "square", "triangle", "diamond", "inverted_triangle", "hex", "star")
+MAX_ENTRY = 40
 CELL_TOOLTIP = """
-<div style="display:flex;gap:10px;max-width:280px;font-size:13px;line-height:1.4">
+<div style="display:flex;flex-wrap:wrap;gap:0 10px;max-width:min(290px,42vw);
+font-size:13px;line-height:1.4">
 <img src="@picture" alt="" width="96" height="96" style="border-radius:4px;background:#8884">
-<div style="overflow-wrap:anywhere;min-width:0"><b>@cell_type</b><br>@patient (@label)<br>@name<br>
+<div style="overflow-wrap:anywhere;flex:1 1 110px;min-width:0">
+<b>@cell_type</b><br>@patient (@label)<br>@name<br>
 attention for @label: @attention{0.0}×</div>
 </div>
 """
@@ -72,7 +75,9 @@ def curve_chart(curves: Sequence[Curve], areas: Mapping[str, Interval], *, kind:
         line = plot.line(
             "x", "y", source=ColumnDataSource(columns), color=colour, line_width=2.5, line_dash=dash
         )
-        entries.append((f"{curve.label} {_interval(areas[curve.label])}", [line, band]))
+        area = _interval(areas[curve.label])
+        label = shorten(curve.label, MAX_ENTRY - len(area) - 1)
+        entries.append((f"{label} {area}", [line, band]))
         tips = [("class", "@label"), (titles[0], "@x{0.00}"), (titles[1], "@y{0.00}")]
         plot.add_tools(HoverTool(renderers=[line], tooltips=tips))
     _add_legend(plot, entries)
@@ -173,7 +178,7 @@ def cell_map_chart(cells: MappedCells) -> Any:
     }
     styles = dict(zip(named, zip(COLOURS, MARKERS, strict=True), strict=False))
     rest = ~np.isin(groups, named)
-    parts = [(f"rarer ({len(set(groups[rest].tolist()))})", rest, (GREY, "dot"))]
+    parts = [(f"rarer ({len(set(groups[rest].tolist()))})", rest, (GREY, "circle"))]
     parts += [(name, groups == name, style) for name, style in styles.items()]
     entries, renderers = [], []
     for name, chosen, (colour, marker) in parts:
@@ -186,16 +191,23 @@ def cell_map_chart(cells: MappedCells) -> Any:
             "y",
             source=ColumnDataSource(data),
             marker=marker,
-            size=14 if marker == "dot" else 6,
+            size=6,
             color=colour,
-            alpha=0.65,
+            alpha=0.75,
             line_alpha=0,
         )
         renderers.append(drawn)
         entries.append((f"{name} ({int(chosen.sum())})", [drawn]))
-    plot.add_tools(HoverTool(renderers=renderers, tooltips=CELL_TOOLTIP, attachment="horizontal"))
+    plot.add_tools(
+        HoverTool(renderers=renderers, tooltips=CELL_TOOLTIP, limit=1, attachment="horizontal")
+    )
     _add_legend(plot, entries[1:] + entries[:1] if rest.any() else entries)
     return plot
+
+
+def shorten(text: str, length: int) -> str:
+    """Cut a text that is longer than so many characters."""
+    return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
 def _figure(*, height: int, columns: int = 2, tools: str = "", **ranges: Any) -> Any:
@@ -219,8 +231,10 @@ def _figure(*, height: int, columns: int = 2, tools: str = "", **ranges: Any) ->
 
 
 def _add_legend(plot: Any, entries: Sequence[tuple[str, list[Any]]]) -> None:
+    # A longer entry would make the page wider than a phone.
+    items = [(shorten(text, MAX_ENTRY), drawn) for text, drawn in entries]
     legend = Legend(
-        items=list(entries),
+        items=items,
         location="left",
         ncols=1,
         click_policy="hide",

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from aml_mil.evaluation.errors import EvaluationError
 from aml_mil.evaluation.explain import Explanation, predict_single_cells
+from aml_mil.evaluation.patients import PatientScores
 from aml_mil.evaluation.run import OpenRun
 from aml_mil.mil.head import Head
 from aml_mil.report.cells import (
@@ -26,8 +27,8 @@ from aml_mil.report.thumbnails import Thumbnails
 from stores import FeatureStore, QuarantinedFile
 
 GALLERY_CELLS = 8
-# Pictures in all galleries: about 7 MB.
-MAX_GALLERY_CELLS = 3000
+# Pictures in all galleries: about 12 MB.
+MAX_GALLERY_CELLS = 6000
 MAX_MAP_CELLS = 2000
 
 
@@ -93,6 +94,15 @@ class PatientRead:
     sampled: SampledCells | None
 
 
+def wrong_first(scores: PatientScores) -> list[int]:
+    """Order patients: wrong predictions first, then the least probability of the true class."""
+    rows = np.arange(len(scores.patient_ids))
+    certainty = scores.averaged[rows, scores.targets]
+    is_wrong = scores.averaged.argmax(axis=1) != scores.targets
+    order: list[int] = np.lexsort((certainty, ~is_wrong)).tolist()
+    return order
+
+
 class PatientReader:
     """Reads the patients of a run, wrong predictions first, then the least certain.
 
@@ -107,11 +117,7 @@ class PatientReader:
         self._heads: dict[int, list[Head]] = {}
         self._stores: dict[int, FeatureStore] = {}
         self._num_shown = 0
-        scores = run.scores
-        rows = np.arange(len(scores.patient_ids))
-        certainty = scores.averaged[rows, scores.targets]
-        is_wrong = scores.averaged.argmax(axis=1) != scores.targets
-        self.order = np.lexsort((certainty, ~is_wrong)).tolist()
+        self.order = wrong_first(run.scores)
         self._drawn = _draw_cells(run, seed=seed)
         self.store_missing = ""
 

@@ -37,7 +37,7 @@ from aml_mil.report.run_tables import (
     stress_table,
     type_table,
 )
-from aml_mil.report.tables import METRIC_TITLES, TABLE_1_METRICS, format_figure_with_interval
+from aml_mil.report.tables import METRIC_TITLES, TABLE_1_METRICS
 from aml_mil.report.thumbnails import Thumbnails
 
 MAP_SIDE_PX = 64
@@ -139,7 +139,7 @@ def _summary(
     return {
         "classes": run.classes,
         "tiles": [
-            (METRIC_TITLES[metric], format_figure_with_interval(macro[metric]))
+            (METRIC_TITLES[metric], macro[metric])
             for metric in ("roc_auc", "pr_auc", "f1", "balanced_accuracy")
         ],
         "wrong": wrong,

@@ -14,6 +14,7 @@ from aml_mil.embedding import embed
 from aml_mil.encoders import load_encoder
 from aml_mil.evaluation import cell_map
 from aml_mil.evaluation.run import open_run
+from aml_mil.report.run_tables import stress_table
 from stores import create_store, open_store
 from tests.command_line import RunCommand, runner
 from tests.evaluation.cohorts import EMBED, SIZE_PX, Fitted, draw_cohort
@@ -280,3 +281,6 @@ def test_stress_prints_what_falls(command: RunCommand, tinted: Fitted) -> None:
     assert "cohort_colour" in done.out
     assert "24 patients, 48 cells" in done.out
     assert "relies on colour" in done.err
+    table, (sentence,) = stress_table(tinted.run)
+    assert [row[0] for row in table.rows] == ["unchanged", "cohort_colour"]
+    assert sentence.startswith("relies on colour")

@@ -203,7 +203,9 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 label=f"class {number % 5}",
             )
             store.write(bag)
-    config = FitConfig(epochs=2, seeds=1, widths=(8,), attention_hidden=4, classifier_hidden=4)
+    config = FitConfig(
+        num_folds=3, epochs=1, seeds=1, widths=(8,), attention_hidden=4, classifier_hidden=4
+    )
     for _ in fit(folder / "many.zarr", out_dir=folder / "run", config=config):
         pass
     out = folder / "report.html"

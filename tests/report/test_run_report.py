@@ -12,6 +12,7 @@ import pytest
 
 from aml_mil.cohort import read_cohort
 from aml_mil.evaluation import EvaluationError
+from aml_mil.evaluation.patients import PatientScores
 from aml_mil.evaluation.run import open_run
 from aml_mil.report import run_patients, run_report
 from aml_mil.report.run_report import Report, build_report
@@ -73,6 +74,19 @@ def test_wrong_predictions_come_first_then_the_least_certain(evil: EvilRun, page
     shown = re.findall(r'<h1 id="name-\d+">(.*?)</h1>', page)
     assert [html.unescape(name) for name in shown] == [scores.patient_ids[i] for i in expected]
     assert page.count("(wrong)") == is_wrong.sum()
+
+
+def test_a_sure_mistake_of_three_classes_precedes_an_unsure_success() -> None:
+    rows = [[0.35, 0.33, 0.32], [0.40, 0.45, 0.15], [0.10, 0.60, 0.30]]
+    scores = PatientScores(
+        classes=("a", "b", "c"),
+        patient_ids=("unsure", "mistaken", "sure"),
+        targets=np.array([0, 0, 1]),
+        folds=np.zeros(3, dtype=np.int64),
+        seeds=(0,),
+        probabilities=np.array([rows]),
+    )
+    assert run_patients.wrong_first(scores) == [1, 0, 2]
 
 
 def test_the_figures_are_those_of_the_run(evil: EvilRun, page: str) -> None:
