@@ -72,6 +72,20 @@ def test_from_a_store_to_curves(aml_mil, store, folds, tmp_path):
     assert (again.code, "exists already" in again.err) == (1, True)
 
 
+def test_features_of_an_encoder_that_has_seen_test_patients_are_refused(aml_mil, folds, tmp_path):
+    with folds.open() as file:
+        of = {row["patient_id"]: int(row["fold"]) for row in csv.DictReader(file)}
+    seen = (roles_of(of, 1).test[0],)
+    store = toy_patients(tmp_path / "seen.zarr", num=24, trained_on=seen)
+    words = ["giga-ssl", store, "--folds", folds, *SMALL, "--out"]
+    refused = aml_mil(*words, tmp_path / "g1.safetensors", "--fold", 1)
+    assert refused.code == 1
+    assert f"encoder toy has seen test patients of fold 1: {seen[0]}" in refused.err
+    assert aml_mil(*words, tmp_path / "g0.safetensors", "--fold", 0).code == 0
+    allowed = aml_mil(*words, tmp_path / "g1.safetensors", "--fold", 1, "--allow-transductive")
+    assert allowed.code == 0
+
+
 def test_flips_alone_are_called_weaker(aml_mil, tmp_path):
     flips = ("identity", "hflip", "vflip", "both")
     store = toy_patients(tmp_path / "flips.zarr", views=flips)
