@@ -15,6 +15,7 @@ from cli.pretrain_run import say, stop_signals
 from cli.progress import with_bar
 
 if TYPE_CHECKING:
+    from aml_mil.cohort import FoldRoles
     from aml_mil.giga.run import GigaRun
 
 
@@ -34,6 +35,11 @@ if TYPE_CHECKING:
     help="Table patient_id,fold: learn from the training patients of --fold only.",
 )
 @click.option("--fold", type=click.IntRange(min=0), help="Which fold of --folds, from 0.")
+@click.option(
+    "--allow-transductive",
+    is_flag=True,
+    help="Accept features of an encoder that has seen test patients of --fold.",
+)
 @click.option("--resume", is_flag=True, help="Go on from where the run of --out was stopped.")
 @config_options(GigaConfig)
 @json_option
@@ -43,6 +49,7 @@ def giga_ssl(
     out: Path,
     folds_path: Path | None,
     fold: int | None,
+    allow_transductive: bool,
     resume: bool,
     config_path: Path | None,
     as_json: bool,
@@ -55,18 +62,22 @@ def giga_ssl(
     Several processes train together: torchrun --nproc-per-node 4 -m cli giga-ssl ….
     """
     from aml_mil.giga.bags import read_bags
-    from aml_mil.giga.checks import describe_views
+    from aml_mil.giga.checks import check_cells_encoder, describe_views
     from aml_mil.giga.run import GigaRun
     from aml_mil.ssl.processes import joined_processes
     from aml_mil.ssl.ranks import rank
 
     _check_usage(out=out, folds_path=folds_path, fold=fold)
     config = config_from(GigaConfig, values, config_path=config_path)
-    patients = None if fold is None else _training_patients(folds_path, fold)
+    roles = None if fold is None else _roles(folds_path, fold)
     named = {"store": store, "folds": str(folds_path or ""), "fold": fold}
     with joined_processes(config.device) as device:
         path = store if fold is None else store.replace("{fold}", str(fold))
-        bags = read_bags(path, device=device, patient_ids=patients)
+        bags = read_bags(path, device=device, patient_ids=roles.train if roles else None)
+        if roles is not None and fold is not None:
+            check_cells_encoder(
+                bags.manifest, roles.test, fold=fold, allow_transductive=allow_transductive
+            )
         if (warning := describe_views(bags.manifest.views)) and rank() == 0:
             note(f"warning: {warning}")
         run = GigaRun(bags, config, out, device=device, source=named, is_resumed=resume)
@@ -87,12 +98,12 @@ def _check_usage(*, out: Path, folds_path: Path | None, fold: int | None) -> Non
         raise click.UsageError(f"--out: there is no folder {out.parent}; make it first")
 
 
-def _training_patients(folds_path: Path | None, fold: int) -> tuple[str, ...]:
+def _roles(folds_path: Path | None, fold: int) -> "FoldRoles":
     from aml_mil.cohort import read_folds, roles_of
 
     assert folds_path is not None
     try:
-        return roles_of(read_folds(folds_path), fold).train
+        return roles_of(read_folds(folds_path), fold)
     except ValueError as error:
         raise click.UsageError(f"--fold: {error}") from error
 

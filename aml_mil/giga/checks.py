@@ -1,6 +1,6 @@
 """What must hold before patients can be contrasted, and who may be looked at."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from aml_mil.giga.checkpoint import GigaInfo
 from aml_mil.giga.errors import GigaError, TooFewPatientsError
 from aml_mil.mil.errors import LeakageError
 from aml_mil.ssl.ranks import num_ranks
+from stores import Manifest
 
 MIN_PATIENTS = 8
 MIN_CELLS = 2
@@ -56,6 +57,28 @@ def describe_views(views: tuple[str, ...]) -> str | None:
         f"the store holds {what}: two views of a patient differ by the draw of cells and little "
         "else, which teaches less; embed with --views shared:5 for more"
     )
+
+
+def check_cells_encoder(
+    manifest: Manifest, test: Collection[str], *, fold: int, allow_transductive: bool
+) -> None:
+    """Refuse features of an encoder that has seen a fold's test patients.
+
+    Args:
+        manifest: Of the features.
+        test: Test patients of the fold.
+        fold: For the message.
+        allow_transductive: Whether it may have seen them (without labels).
+
+    Raises:
+        LeakageError: It has, and that was not allowed.
+    """
+    seen = sorted(set(manifest.trained_on or ()) & set(test))
+    if seen and not allow_transductive:
+        raise LeakageError(
+            f"encoder {manifest.encoder} has seen test patients of fold {fold}: {name_some(seen)}; "
+            "pre-train per fold and name the stores with {fold}, or pass --allow-transductive"
+        )
 
 
 def check_unseen(

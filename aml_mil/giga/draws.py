@@ -122,10 +122,27 @@ def draw_turns(rng: np.random.Generator, count: int) -> NDArray[np.float32]:
 
 def _choose(rng: np.random.Generator, sizes: IntArray, cells: int) -> IntArray:
     """Choose cells without replacement; with it where a patient has fewer than are wanted."""
-    chosen = (rng.random((len(sizes), cells)) * sizes[:, None]).astype(np.int64)
-    large = sizes >= cells
-    if large.any():
-        keys = rng.random((int(large.sum()), int(sizes.max())))
-        keys[np.arange(keys.shape[1]) >= sizes[large, None]] = np.inf
-        chosen[large] = np.argpartition(keys, cells - 1, axis=1)[:, :cells]
+    chosen = _any(rng, sizes, cells)
+    # Of many cells a few seldom coincide: drawing again until none do is fair, and faster than
+    # ordering all cells of a patient.
+    many = sizes >= cells**2
+    again = np.flatnonzero(many & _has_twins(chosen))
+    while len(again):
+        chosen[again] = _any(rng, sizes[again], cells)
+        again = again[_has_twins(chosen[again])]
+    some = ~many & (sizes >= cells)
+    if some.any():
+        keys = rng.random((int(some.sum()), int(sizes[some].max())))
+        keys[np.arange(keys.shape[1]) >= sizes[some, None]] = np.inf
+        chosen[some] = np.argpartition(keys, cells - 1, axis=1)[:, :cells]
     return chosen
+
+
+def _any(rng: np.random.Generator, sizes: IntArray, cells: int) -> IntArray:
+    return rng.integers(sizes[:, None], size=(len(sizes), cells))
+
+
+def _has_twins(chosen: IntArray) -> NDArray[np.bool_]:
+    ordered = np.sort(chosen, axis=1)
+    twins: NDArray[np.bool_] = (ordered[:, 1:] == ordered[:, :-1]).any(axis=1)
+    return twins

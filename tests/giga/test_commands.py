@@ -13,7 +13,9 @@ import pytest
 
 from aml_mil.cohort.folds import roles_of
 from aml_mil.giga.checkpoint import load_giga
+from stores import open_store
 from tests.command_line import runner
+from tests.embedding.drawing import draw_cohort
 from tests.giga.cases import toy_patients
 
 SMALL = ["--epochs", 3, "--width", 16, "--head-out", 8, "--cells", 4, "--device", "cpu"]
@@ -70,6 +72,35 @@ def test_from_a_store_to_curves(aml_mil, store, folds, tmp_path):
     assert document["config"]["percents"] == [5, 50, 100]
     again = aml_mil("probe", store, "--out", tmp_path / "p", *words)
     assert (again.code, "exists already" in again.err) == (1, True)
+
+
+def test_features_of_an_encoder_that_has_seen_test_patients_are_refused(aml_mil, folds, tmp_path):
+    with folds.open() as file:
+        of = {row["patient_id"]: int(row["fold"]) for row in csv.DictReader(file)}
+    seen = (roles_of(of, 1).test[0],)
+    store = toy_patients(tmp_path / "seen.zarr", num=24, trained_on=seen)
+    words = ["giga-ssl", store, "--folds", folds, *SMALL, "--out"]
+    refused = aml_mil(*words, tmp_path / "g1.safetensors", "--fold", 1)
+    assert refused.code == 1
+    assert f"encoder toy has seen test patients of fold 1: {seen[0]}" in refused.err
+    assert aml_mil(*words, tmp_path / "g0.safetensors", "--fold", 0).code == 0
+    allowed = aml_mil(*words, tmp_path / "g1.safetensors", "--fold", 1, "--allow-transductive")
+    assert allowed.code == 0
+
+
+def test_the_bytes_of_the_images_are_counted_as_files_and_as_pixels(aml_mil, store, tmp_path):
+    giga = tmp_path / "g.safetensors"
+    assert aml_mil("giga-ssl", store, "--out", giga, *SMALL).code == 0
+    cohort = draw_cohort(tmp_path / "cohort")
+    words = ["--giga", giga, "--out", tmp_path / "e.csv", "--cohort", cohort, "--json"]
+    found = aml_mil("giga-embed", store, *words)
+    assert found.code == 0, found.err
+    files = sum(path.stat().st_size for path in cohort.rglob("*.png"))
+    assert found.json["image_file_bytes"] == files
+    with open_store(store) as opened:
+        num_cells = sum(opened.record(b).num_instances for b in opened.bag_ids)
+    assert found.json["pixel_bytes"] == num_cells * 144 * 144 * 3
+    assert found.json["embedding_bytes"] == 24 * 16 * 4
 
 
 def test_flips_alone_are_called_weaker(aml_mil, tmp_path):

@@ -52,8 +52,8 @@ def labels_of(percents, *, num_draws=10, seed=0, num=40):
 
 
 def test_a_share_is_taken_of_every_class_and_of_both_roles():
-    targets, places, drawn = labels_of((25, 50))
-    assert len(drawn.by_percent[25]) == 5 * 10
+    targets, places, drawn = labels_of((20, 50))
+    assert len(drawn.by_percent[20]) == 5 * 10
     for percent, draws in drawn.by_percent.items():
         for draw in draws:
             train, validation = places[draw.fold]

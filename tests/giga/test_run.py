@@ -21,7 +21,7 @@ from aml_mil.ssl.errors import DivergedError, ResumeError
 from aml_mil.ssl.method import RunLength
 from aml_mil.ssl.ranks import num_ranks, rank, sum_over_ranks
 from stores import open_store
-from tests.giga.cases import CPU, SMALL, bags_of, finish, small_run, toy_patients
+from tests.giga.cases import CPU, SMALL, bags_of, finish, small_run, toy_patients, write_patients
 
 KINDS = ["set", "sparse"]
 
@@ -175,6 +175,22 @@ def test_too_few_patients_single_cells_and_missing_places_are_refused(tmp_path):
     with pytest.raises(GigaError, match=r"without a bag in .*: Q1"):
         bags_of(plain, ["P00", "Q1"])
     assert not list(tmp_path.glob("g.*"))
+
+
+def test_one_cell_without_a_place_is_named_by_its_patient_and_auto_takes_the_set_encoder(tmp_path):
+    rng = np.random.default_rng(0)
+    places = [rng.uniform(0, 9, (6, 2)) for _ in range(9)]
+    places[4][2] = np.nan
+    store = write_patients(
+        tmp_path / "nan.zarr",
+        [rng.normal(size=(3, 6, 8)) for _ in range(9)],
+        labels=["AML"] * 9,
+        coords=places,
+    )
+    bags = bags_of(store)
+    with pytest.raises(CoordsMissingError, match=r"lacks them in P04 \(1 of 9\)"):
+        choose_shape(bags, GigaConfig(encoder="sparse"))
+    assert choose_shape(bags, GigaConfig()).kind == "set"
 
 
 def test_another_run_is_neither_overwritten_nor_resumed(store, bags, tmp_path):
