@@ -205,6 +205,7 @@ def _differences(existing: Mapping[str, Any], document: Mapping[str, Any]) -> li
 def _identity(document: Mapping[str, Any]) -> dict[str, Any]:
     values = {name: document.get(name) for name in _IDENTITY}
     settings = FitConfig().to_json() | (values.pop("fit") or {})  # older runs name fewer settings
+    del settings["device"]
     stores = values.pop("stores") or []
     values["stores"] = [{name: store.get(name) for name in _STORE_IDENTITY} for store in stores]
     return {**settings, **values}

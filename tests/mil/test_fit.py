@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -205,6 +206,19 @@ def test_another_config_is_refused_with_both_values(store, finished):
     out_dir, *_ = finished
     with pytest.raises(RunExistsError, match=r"lr is 0.1, not 0.2; name another folder"):
         fit(store, out_dir=out_dir, config=small_config(num_folds=3, seeds=2, epochs=3, lr=0.2))
+
+
+def test_an_older_run_that_names_fewer_settings_is_recognised(store, finished, tmp_path):
+    out_dir, *_ = finished
+    older = tmp_path / "older"
+    shutil.copytree(out_dir, older)
+    document = json.loads((older / "config.json").read_text())
+    for name in ("pool", "attention", "sampling", "dropout"):
+        del document["fit"][name]
+    (older / "config.json").write_text(json.dumps(document))
+    _, summary = run(store, older)
+    assert not summary.is_new
+    assert open_run(older).head(0, 0).shape == open_run(out_dir).head(0, 0).shape
 
 
 def test_another_store_is_refused(finished, tmp_path):

@@ -72,11 +72,6 @@ class Training:
         return bool(self._training)
 
     @property
-    def num_training(self) -> int:
-        """Replicates that still train."""
-        return len(self._training)
-
-    @property
     def heads(self) -> list[TrainedHead]:
         """The heads at their best epochs, in the order of the replicates."""
         return [
