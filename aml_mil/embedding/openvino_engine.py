@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from aml_mil.embedding.errors import EngineError
 from aml_mil.embedding.views import view_pixels
 from aml_mil.encoders import Encoder
-from aml_mil.runtime import Precision, count_cores, has_native_bf16
+from aml_mil.runtime import Precision, count_own_cores, has_native_bf16
 
 TELEMETRY = "openvino_telemetry"
 INFERENCE_TYPES: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16"}
@@ -169,7 +169,7 @@ def _convert(openvino: ModuleType, module: nn.Module, example: Tensor) -> Any:
 
 def _compile(openvino: ModuleType, model: Any, precision: Precision) -> Any:
     """Compile for one single-threaded stream a core; pinned threads would starve beside others."""
-    cores = count_cores()
+    cores = count_own_cores()
     settings = {
         "INFERENCE_PRECISION_HINT": INFERENCE_TYPES[precision],
         "NUM_STREAMS": str(cores),
