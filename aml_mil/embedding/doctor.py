@@ -13,9 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from aml_mil.cohort import Cohort, read_cohort
 from aml_mil.cohort.synthetic import render_cohort
+from aml_mil.embedding.calibration import draw_calibration
 from aml_mil.embedding.cells import LoadedCell, load_cell
 from aml_mil.embedding.config import EmbedConfig
 from aml_mil.embedding.engines import MIN_ENCODINGS, build_engine
@@ -142,7 +144,13 @@ def diagnose(
     num_views = len(view_names(config.views))
     num_encodings = MIN_ENCODINGS if cohort is None else cohort.num_cells * num_views
     numerics = choose_numerics(config, encoder, num_encodings=num_encodings)
-    numerics, built, note = _build(numerics, encoder, config)
+    calibration = None
+    if numerics.precision == "int8":
+        if cohort is None:
+            message = "--precision int8 calibrates on cells; give a cohort"
+            raise EngineError(message)
+        calibration = draw_calibration(cohort, image_size_px=encoder.image_size_px).images
+    numerics, built, note = _build(numerics, encoder, config, calibration)
     decoded_per_s = _measure_decoding(
         cohort, image_size_px=encoder.image_size_px, config=config, seconds=seconds
     )
@@ -208,7 +216,10 @@ def _about_gpu() -> str:
 
 
 def _build(
-    numerics: Numerics, encoder: Encoder, config: EmbedConfig
+    numerics: Numerics,
+    encoder: Encoder,
+    config: EmbedConfig,
+    calibration: NDArray[np.uint8] | None,
 ) -> tuple[Numerics, ViewEncoder, str]:
     """Build the engine; auto takes torch where another fails, and says why."""
     views, size_px = view_names(config.views), encoder.image_size_px
@@ -222,6 +233,7 @@ def _build(
                 precision=chosen.precision,
                 views=own,
                 threads=chosen.threads,
+                calibration=calibration,
             ),
             views=views,
             image_size_px=size_px,

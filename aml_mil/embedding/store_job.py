@@ -1,7 +1,7 @@
 """What a run does about one store: its arithmetic, its engine, its passes, its summary."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,12 +10,14 @@ import torch
 from numpy.typing import NDArray
 
 from aml_mil.cohort import DECODE_RULE, RESIZE_RULE, Cohort, Patient
+from aml_mil.embedding.calibration import Calibration, draw_calibration, find_calibration
 from aml_mil.embedding.check import CheckingPass
 from aml_mil.embedding.config import EmbedConfig
 from aml_mil.embedding.encode import EncodingPass
 from aml_mil.embedding.engines import Engine, build_engine
-from aml_mil.embedding.errors import EmbedError, EngineError
+from aml_mil.embedding.errors import EmbedError, EngineError, NumericsMismatchError
 from aml_mil.embedding.numerics import choose_numerics, follow_numerics
+from aml_mil.embedding.openvino_engine import OpenVinoEngine
 from aml_mil.embedding.outcome import Outcome, combine
 from aml_mil.embedding.precision import PrecisionPass
 from aml_mil.embedding.records import EmbedProgress, EmbedSummary
@@ -28,7 +30,7 @@ from aml_mil.embedding.views import has_shared_views, view_names
 from aml_mil.encoders import Encoder
 from aml_mil.runtime import describe_device
 from aml_mil.ssl.ranks import num_ranks, rank
-from stores import JSON, FeatureStore, Manifest, open_or_create_store
+from stores import JSON, FeatureStore, Manifest, open_or_create_store, store_exists
 
 
 class StoreJob:
@@ -77,7 +79,7 @@ class StoreJob:
             NumericsMismatchError: It was begun with another arithmetic.
             EngineError: The engine asked for cannot run the encoder.
         """
-        if not self._store_path.exists():
+        if not store_exists(self._store_path):
             self._try_engine()
         self._store = self._open()
         numerics = follow_numerics(
@@ -170,20 +172,42 @@ class StoreJob:
             self._numerics = choose_numerics(replace(self._config, engine="torch"), self._encoder)
 
     def _build(self) -> ViewEncoder:
-        numerics = self._numerics
+        numerics, size_px = self._numerics, self._encoder.image_size_px
+        calibration = self._calibrate() if numerics.precision == "int8" else None
 
         def build(views: tuple[str, ...]) -> Engine:
-            return build_engine(
+            engine = build_engine(
                 numerics.engine,
                 self._encoder,
                 device=numerics.device,
                 precision=numerics.precision,
                 views=views,
                 threads=numerics.threads,
+                calibration=None if calibration is None else calibration.images,
             )
+            if calibration is not None and isinstance(engine, OpenVinoEngine):
+                self._pin(calibration.record(engine.graph_sha256))
+            return engine
 
-        size_px = self._encoder.image_size_px
         return ViewEncoder(build, views=self._views, image_size_px=size_px)
+
+    def _calibrate(self) -> Calibration:
+        recorded, size_px = self._numerics.calibration, self._encoder.image_size_px
+        if recorded is None:
+            return draw_calibration(self._cohort, image_size_px=size_px)
+        return find_calibration(self._cohort, recorded, image_size_px=size_px)
+
+    def _pin(self, calibration: Mapping[str, JSON]) -> None:
+        """Record the int8 graph of a new store; refuse another than that of one begun earlier."""
+        recorded = self._numerics.calibration
+        if recorded is None:
+            self._numerics = replace(self._numerics, calibration=calibration)
+        elif recorded["graph_sha256"] != calibration["graph_sha256"]:
+            message = (
+                "the cells that the store was calibrated to int8 with give another graph on this "
+                "machine; go on where it was begun, or embed the whole cohort into a new store"
+            )
+            raise NumericsMismatchError(message)
 
     def _encode(self, images: NDArray[np.uint8], owners: Sequence[str]) -> NDArray[np.float32]:
         if self._view_encoder is None:  # a finished store needs none
@@ -207,7 +231,7 @@ class StoreJob:
                 "event": "run_start",
                 "encoder": self._encoder.name,
                 "weights": self._encoder.weights,
-                "numerics": self._numerics.record,
+                "numerics": replace(self._numerics, calibration=None).record,
                 **({"engine_note": self._engine_note} if self._engine_note else {}),
                 "device": describe_device(self._numerics.device),
                 "threads": torch.get_num_threads(),

@@ -7,7 +7,6 @@ from aml_mil.embedding.numerics import Numerics
 from aml_mil.embedding.outcome import Outcome
 from aml_mil.embedding.records import EmbedSummary, PrecisionCheck
 from stores import FeatureStore
-from stores.files import tree_bytes
 
 
 def summarise(
@@ -58,7 +57,7 @@ def summarise(
     changed = sorted(checked.changed, key=lambda change: places[change.patient_id])
     summary = EmbedSummary(
         store_path=store.path,
-        store_bytes=tree_bytes(store.path),
+        store_bytes=store.num_bytes(),
         patients_embedded=len(embedded.committed),
         patients_skipped=len(kept),
         cells_embedded=cells_embedded,
