@@ -95,6 +95,11 @@ def count_cores() -> int:
     return os.cpu_count() or 1
 
 
+def count_own_cores() -> int:
+    """Count the cores for this process alone: its share, where torchrun started several here."""
+    return max(1, count_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
 def library_versions(*names: str) -> dict[str, str]:
     """Look up installed distributions.
 

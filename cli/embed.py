@@ -1,6 +1,9 @@
 """`aml-mil embed`: images become features, once per encoder."""
 
 import itertools
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +11,7 @@ import click
 
 from aml_mil.embedding.config import EmbedConfig
 from cli.cohort_options import cohort_options, read_chosen_cohort
+from cli.embed_names import name_stores, pair_weights
 from cli.failure import CommandError
 from cli.flags import config_from, config_options
 from cli.output import json_option, note, print_facts, print_json
@@ -29,10 +33,19 @@ DESCRIPTIONS = {
 @click.argument("cohort", type=click.Path(path_type=Path))
 @click.option(
     "--encoder",
+    "encoder_names",
     required=True,
-    help="A timm name (resnet18), torchvision:NAME, or one of our checkpoints (.safetensors).",
+    multiple=True,
+    metavar="NAME|FILE",
+    help="A timm name (resnet18), torchvision:NAME, or one of our checkpoints (.safetensors). "
+    "Repeated, each fills a store of its own, and the cells are decoded once.",
 )
-@click.option("--weights", metavar="FILE|timm|random:SEED", help="Never random unless asked.")
+@click.option(
+    "--weights",
+    multiple=True,
+    metavar="FILE|timm|random:SEED",
+    help="Never random unless asked; one for each --encoder that is no checkpoint.",
+)
 @click.option(
     "--image-size", type=int, metavar="PX", help="Side of the images; the checkpoint's, else 144."
 )
@@ -53,7 +66,8 @@ DESCRIPTIONS = {
     required=True,
     metavar="STORE",
     type=click.Path(path_type=Path),
-    help="NAME.zarr or NAME.h5store; a store begun earlier is continued.",
+    help="NAME.zarr or NAME.h5store; a store begun earlier is continued. {encoder} stands for "
+    "the name of the weights' file, or of the encoder.",
 )
 @cohort_options
 @config_options(EmbedConfig)
@@ -61,8 +75,8 @@ DESCRIPTIONS = {
 def embed(
     *,
     cohort: Path,
-    encoder: str,
-    weights: str | None,
+    encoder_names: tuple[str, ...],
+    weights: tuple[str, ...],
     image_size: int | None,
     features: "FeatureKind",
     layer: str | None,
@@ -80,44 +94,72 @@ def embed(
     patient_id, image_path, label. Damaged files are set aside, named and counted. Killed, the same
     command continues. Patients whose files have changed or vanished since are listed, and the exit
     code is 1.
+
+    Several processes share the patients: torchrun --nproc-per-node 4 -m cli embed ….
     """
     from aml_mil import embedding
-    from aml_mil.encoders import load_encoder
+    from aml_mil.embedding.shares import BACKEND, PATIENCE
+    from aml_mil.encoders import CHECKPOINT_SUFFIXES, load_encoder
+    from aml_mil.ssl.processes import is_launched_by_torchrun, joined_processes
+    from aml_mil.ssl.ranks import rank
 
     config = config_from(EmbedConfig, values, config_path=config_path)
-    patients = read_chosen_cohort(
-        cohort, classes=classes, merge=merge, min_malignant_percent=min_malignant_percent
-    )
-    for line in patients.notes:
-        note(line)
-    loaded = load_encoder(
-        encoder, weights=weights, image_size_px=image_size, features=features, layer=layer
-    )
-    run = embedding.embed(patients, loaded, out, config)
-    try:
-        _draw(run)
-    except embedding.PatientsFailedError:
-        _report(run.summary, as_json=as_json)
-        raise
-    _report(run.summary, as_json=as_json)
-    if run.summary.needs_attention:
-        raise CommandError(_what_to_do(run.summary))
+    pairs = pair_weights(encoder_names, weights, checkpoint_suffixes=CHECKPOINT_SUFFIXES)
+    with joined_processes(config.device, backend=BACKEND, timeout=PATIENCE) as device:
+        if is_launched_by_torchrun():
+            config = replace(config, device=str(device))
+        patients = read_chosen_cohort(
+            cohort, classes=classes, merge=merge, min_malignant_percent=min_malignant_percent
+        )
+        encoders = [
+            load_encoder(
+                name, weights=own, image_size_px=image_size, features=features, layer=layer
+            )
+            for name, own in pairs
+        ]
+        run = embedding.embed_by_several(patients, name_stores(out, encoders), config)
+        if rank() > 0:  # the first process speaks for all
+            deque(run, maxlen=0)
+            return
+        for line in patients.notes:
+            note(line)
+        try:
+            _draw(run)
+        except embedding.PatientsFailedError:
+            _report(run.summaries, as_json=as_json)
+            raise
+    _report(run.summaries, as_json=as_json)
+    if problems := [_what_to_do(s) for s in run.summaries if s.needs_attention]:
+        raise CommandError("; ".join(problems))
 
 
 def _draw(run: "EmbedRun") -> None:
-    for phase, records in itertools.groupby(run, key=lambda record: record.phase):
+    for (phase, store), records in itertools.groupby(
+        run, key=lambda each: (each.phase, each.store)
+    ):
         first = next(records)
         for _ in with_bar(
             itertools.chain([first], records),
             total=first.cells_total,
             unit="cell",
             done="cells_done",
-            description=DESCRIPTIONS[phase],
+            description=f"{DESCRIPTIONS[phase]} {store}".strip(),
         ):
             pass
 
 
-def _report(summary: "EmbedSummary", *, as_json: bool) -> None:
+def _report(summaries: "Sequence[EmbedSummary]", *, as_json: bool) -> None:
+    for summary in summaries:
+        _note_files(summary)
+    if as_json:
+        documents = [_document(summary) for summary in summaries]
+        print_json(documents[0] if len(documents) == 1 else {"stores": documents})
+        return
+    for summary in summaries:
+        print_facts({name.replace("_", " "): value for name, value in _facts(summary).items()})
+
+
+def _note_files(summary: "EmbedSummary") -> None:
     for title, lines in (
         ("quarantined", summary.quarantined),
         ("changed", summary.changed),
@@ -131,20 +173,18 @@ def _report(summary: "EmbedSummary", *, as_json: bool) -> None:
         names = ", ".join("/".join(member) for member in copies.members)
         where = ", of different patients" if copies.across_patients else ""
         note(f"byte-identical{where}: {names}")
-    facts = _facts(summary)
-    if as_json:
-        lists = {
-            "quarantined_files": [str(item) for item in summary.quarantined],
-            "copies": [["/".join(m) for m in copies.members] for copies in summary.copies],
-            "changed": [str(item) for item in summary.changed],
-            "vanished": list(summary.vanished),
-            "refreshed": [str(item) for item in summary.refreshed],
-            "dropped": list(summary.dropped),
-            "failed": [str(item) for item in summary.failed],
-        }
-        print_json(facts | lists)
-    else:
-        print_facts({name.replace("_", " "): value for name, value in facts.items()})
+
+
+def _document(summary: "EmbedSummary") -> dict[str, Any]:
+    return _facts(summary) | {
+        "quarantined_files": [str(item) for item in summary.quarantined],
+        "copies": [["/".join(m) for m in copies.members] for copies in summary.copies],
+        "changed": [str(item) for item in summary.changed],
+        "vanished": list(summary.vanished),
+        "refreshed": [str(item) for item in summary.refreshed],
+        "dropped": list(summary.dropped),
+        "failed": [str(item) for item in summary.failed],
+    }
 
 
 def _facts(summary: "EmbedSummary") -> dict[str, Any]:
@@ -159,6 +199,7 @@ def _facts(summary: "EmbedSummary") -> dict[str, Any]:
         "cells_per_s": round(summary.images_per_s, 1),
         "seconds": round(summary.seconds, 1),
         "store_mb": round(summary.store_bytes / 1e6, 1),
+        "processes": summary.num_processes,
         "engine": summary.engine,
         "compute_dtype": summary.compute_dtype,
     }
@@ -179,4 +220,5 @@ def _what_to_do(summary: "EmbedSummary") -> str:
         parts.append(
             f"{len(summary.vanished)} have vanished from the cohort (--drop-vanished removes them)"
         )
-    return f"the store and the cohort differ, their bags were left as they are: {'; '.join(parts)}"
+    name = summary.store_path.name
+    return f"{name} and the cohort differ, these bags were left as they are: {'; '.join(parts)}"

@@ -10,6 +10,7 @@ import click
 from cli.failure import ERRORS_WITH_A_CLEAR_LINE, one_line
 
 COMMANDS = {
+    "doctor": ("cli.doctor:doctor", "Say what this machine would do, how fast, what is missing."),
     "synth": ("cli.synth:synth", "Render a synthetic cohort of cell images."),
     "folds": ("cli.folds:folds", "Split the patients of a cohort or store into stratified folds."),
     "pretrain": ("cli.pretrain:pretrain", "Train an encoder on a cohort's own cells."),

@@ -17,7 +17,7 @@ from stores.errors import (
     StoreVersionError,
 )
 from stores.info import store_info
-from stores.open import create_store, open_or_create_store, open_store
+from stores.open import create_store, open_or_create_store, open_store, store_exists
 from stores.packed import PackedBags, pack_bags
 from stores.repair import RepairRecord, repair_store
 from stores.schema import (
@@ -63,6 +63,7 @@ __all__ = [
     "open_store",
     "pack_bags",
     "repair_store",
+    "store_exists",
     "store_info",
     "verify_store",
 ]

@@ -2,7 +2,7 @@
 
 import errno
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -140,7 +140,18 @@ def read_record(folder: Path, manifest: Manifest) -> tuple[CommitRecord, bytes]:
 
 
 def read_files(folder: Path, record: CommitRecord) -> dict[str, NDArray[np.uint8]]:
+    """Read every file of a bag and compare it with its hash; see ``check_files``."""
+    return check_files(record, lambda path, max_bytes: _read(folder, path, max_bytes=max_bytes))
+
+
+def check_files(
+    record: CommitRecord, read: Callable[[str, int], NDArray[np.uint8]]
+) -> dict[str, NDArray[np.uint8]]:
     """Read every file of a bag and compare it with its hash.
+
+    Args:
+        record: Says which files there are.
+        read: Takes a path inside the bag and how many bytes it may have.
 
     Raises:
         DocumentError: a file is missing or not the one that was committed.
@@ -150,7 +161,7 @@ def read_files(folder: Path, record: CommitRecord) -> dict[str, NDArray[np.uint8
     for path, entry in record.files.items():
         if entry.nbytes > most:
             raise DocumentError(f"{path} claims {entry.nbytes} bytes, its arrays at most {most}")
-        data = _read(folder, path, max_bytes=entry.nbytes)
+        data = read(path, entry.nbytes)
         if len(data) != entry.nbytes:
             raise DocumentError(f"{path} has {len(data)} bytes, {entry.nbytes} were committed")
         if hashlib.sha256(data.data).hexdigest() != entry.sha256:

@@ -197,6 +197,14 @@ class FeatureStore(ABC):
         """Read the log; a torn or damaged line comes back as ``{"unreadable": text}``."""
         return read_events(self.path / LOG_FILE)
 
+    def num_bytes(self) -> int:
+        """Sum the sizes of all files of the store."""
+        return files.tree_bytes(self.path)
+
+    def bag_num_bytes(self, bag_id: str) -> int:
+        """Sum the sizes of the files of a bag; BagNotFoundError where there is none."""
+        return files.tree_bytes(self.bag_path(bag_id))
+
     def frame_error(self) -> str | None:
         """Say what is wrong with the files around the bags that only other readers need."""
         return None

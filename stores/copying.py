@@ -11,6 +11,7 @@ from pathlib import Path
 from stores.base import FeatureStore
 from stores.documents import JSON
 from stores.errors import BagDamagedError, StoreError, StoreMismatchError
+from stores.location import locate
 from stores.manifest_file import check_same_identity
 from stores.schema import BagRecord, Manifest
 from stores.staged_store import staged_store
@@ -51,7 +52,7 @@ def copy_store(source: FeatureStore, path: Path | str) -> Iterator[CopyRecord]:
         StoreExistsError: there is something at the path already.
         BagDamagedError: a bag of the source is damaged, or the copy reads back otherwise.
     """
-    return _fill(Path(path), source.manifest, {source.path: source}, event="copy")
+    return _fill(locate(path), source.manifest, {source.path: source}, event="copy")
 
 
 def merge_stores(sources: Sequence[FeatureStore], path: Path | str) -> Iterator[CopyRecord]:
@@ -83,7 +84,9 @@ def merge_stores(sources: Sequence[FeatureStore], path: Path | str) -> Iterator[
     for other in others:
         check_same_identity(first.path, first.manifest, other.manifest, other_path=other.path)
     _refuse_common_ids(sources)
-    return _fill(Path(path), merged_manifest([s.manifest for s in sources]), by_path, event="merge")
+    return _fill(
+        locate(path), merged_manifest([s.manifest for s in sources]), by_path, event="merge"
+    )
 
 
 def merged_manifest(manifests: Sequence[Manifest]) -> Manifest:

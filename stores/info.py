@@ -3,7 +3,6 @@
 from collections import Counter
 from typing import Any
 
-from stores import files
 from stores.base import FeatureStore
 
 
@@ -37,5 +36,5 @@ def store_info(store: FeatureStore) -> dict[str, Any]:
         "weights": manifest.weights,
         "weights_sha256": manifest.weights_sha256,
         "trained_on": None if manifest.trained_on is None else len(manifest.trained_on),
-        "num_bytes": files.tree_bytes(store.path),
+        "num_bytes": store.num_bytes(),
     }

@@ -24,15 +24,24 @@ def append_event(path: Path, event: Mapping[str, JSON]) -> None:
         ValueError: the event is not plain JSON, or brings its own time or host.
         OSError: the log cannot be written.
     """
+    line = spell_event(event)
+    with files.noting(f"while appending to {path}"):
+        files.append_line(path, line)
+
+
+def spell_event(event: Mapping[str, JSON]) -> bytes:
+    """Spell an event with time (UTC) and host, as one line without its end.
+
+    Raises:
+        ValueError: the event is not plain JSON, or brings its own time or host.
+    """
     fields = as_json(event, "event")
     assert isinstance(fields, dict)
     taken = [key for key in RESERVED_KEYS if key in fields]
     if taken:
         raise ValueError(f"the log adds {', '.join(taken)} itself; give the event another key")
     time = datetime.now(UTC).isoformat(timespec="milliseconds")
-    line = _spell({"time": time, "host": socket.gethostname(), **fields})
-    with files.noting(f"while appending to {path}"):
-        files.append_line(path, line)
+    return _spell({"time": time, "host": socket.gethostname(), **fields})
 
 
 def _spell(fields: Mapping[str, JSON]) -> bytes:
@@ -46,12 +55,12 @@ def read_events(path: Path) -> tuple[dict[str, JSON], ...]:
     """Read all events; a torn or damaged line comes back as ``{"unreadable": text}``."""
     if not path.exists():
         return ()
-    events: list[dict[str, JSON]] = []
-    for line in path.read_bytes().split(b"\n"):
-        if not line:
-            continue
-        events.append(_read_line(line))
-    return tuple(events)
+    return read_lines(path.read_bytes())
+
+
+def read_lines(data: bytes) -> tuple[dict[str, JSON], ...]:
+    """Read the events of lines; see ``read_events``."""
+    return tuple(_read_line(line) for line in data.split(b"\n") if line)
 
 
 def _read_line(line: bytes) -> dict[str, JSON]:

@@ -62,9 +62,14 @@ def read_manifest(path: Path) -> tuple[Manifest, str]:
         ) from error
     except ValueError as error:
         raise StoreDamagedError(path, f"{MANIFEST_FILE}: {error}") from error
+    return decode_manifest(data.tobytes(), path)
+
+
+def decode_manifest(data: bytes, path: Path) -> tuple[Manifest, str]:
+    """Read the manifest of a store from its bytes; see ``read_manifest``."""
     try:
         fields = bring_up(
-            decode_document(data.tobytes()),
+            decode_document(data),
             version=SCHEMA_VERSION,
             migrations=MIGRATIONS,
             where=path,

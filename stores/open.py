@@ -7,6 +7,7 @@ from stores import files
 from stores.base import BAGS_DIR, LOG_FILE, STAGING_DIR, FeatureStore
 from stores.errors import NotAStoreError, StoreDamagedError
 from stores.hdf5_store import Hdf5Store
+from stores.location import is_url, locate
 from stores.manifest_file import (
     MANIFEST_FILE,
     check_same_identity,
@@ -15,6 +16,8 @@ from stores.manifest_file import (
     read_manifest,
 )
 from stores.schema import SCHEMA_VERSION, Manifest
+from stores.url_folder import UrlFolder
+from stores.url_store import create_url_store, open_url_store
 from stores.zarr_store import METADATA_FILE, ZarrStore, group_document, group_documents
 
 FORMATS: Mapping[str, type[FeatureStore]] = {
@@ -33,7 +36,9 @@ def open_store(path: Path | str) -> FeatureStore:
         StoreDamagedError: its manifest is damaged.
         StoreVersionError: a newer release wrote it.
     """
-    path = Path(path)
+    path = locate(path)
+    if is_url(path):
+        return open_url_store(path)
     manifest, store_format = read_manifest(path)
     if store_format not in FORMATS:
         raise StoreDamagedError(path, f"{MANIFEST_FILE} names the format {store_format!r}")
@@ -46,7 +51,8 @@ def create_store(path: Path | str, manifest: Manifest) -> FeatureStore:
     Two processes may create one store at once: the first manifest stands, the other is compared.
 
     Args:
-        path: Ends in ``.zarr`` or ``.h5store``; the folder above must exist.
+        path: Ends in ``.zarr`` or ``.h5store``; the folder above must exist. A URL that fsspec
+            knows ends in ``.zarr``.
         manifest: How the features are made.
 
     Raises:
@@ -55,10 +61,12 @@ def create_store(path: Path | str, manifest: Manifest) -> FeatureStore:
         StoreMismatchError: the store there holds features made in another way.
         StoreDamagedError: there are bags, but no manifest.
     """
-    path = Path(path)
+    path = locate(path)
     check_suffix(path)
     if manifest.schema_version != SCHEMA_VERSION:
         raise ValueError(f"only version {SCHEMA_VERSION} is written, got {manifest.schema_version}")
+    if is_url(path):
+        return create_url_store(path, manifest)
     kind = SUFFIXES[path.suffix]
     if not (path / MANIFEST_FILE).exists():
         with files.noting(f"while creating the store {path}"):
@@ -125,3 +133,9 @@ def _check_room(path: Path) -> None:
         if (path / MANIFEST_FILE).exists():
             return  # another process created the store a moment ago
         raise StoreDamagedError(path, f"it has bags but no {MANIFEST_FILE}")
+
+
+def store_exists(path: Path | str) -> bool:
+    """Say whether there is something at the place of a store."""
+    path = locate(path)
+    return UrlFolder(path).exists(MANIFEST_FILE) if is_url(path) else path.exists()

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stores import files
 from stores.arrays import num_bytes
 from stores.base import FeatureStore
 from stores.errors import BagDamagedError
@@ -102,7 +101,7 @@ def _check_claims(store: FeatureStore, records: Sequence[BagRecord]) -> None:
     """Refuse to allocate for a bag more than lies on the disk."""
     for record in records:
         claimed = sum(num_bytes(record.arrays[name]) for name in NUMBERS if name in record.arrays)
-        found = files.tree_bytes(store.bag_path(record.bag_id))
+        found = store.bag_num_bytes(record.bag_id)
         if claimed > found:
             reason = f"it claims {claimed} bytes of numbers, its files have {found}"
             raise BagDamagedError(record.bag_id, store.path, reason)

@@ -18,6 +18,7 @@ from stores import files
 from stores.base import BAGS_DIR, STAGING_DIR, FeatureStore
 from stores.documents import JSON
 from stores.errors import BagDamagedError, BagNotFoundError
+from stores.location import is_url
 from stores.open import write_frame
 from stores.verify import VerifyRecord, verify_bag, verify_store
 
@@ -70,7 +71,8 @@ def repair_store(
         OSError: the store cannot be written.
         StoreVersionError: a newer release wrote a bag; nothing of it is dropped.
     """
-    if not (store.path / BAGS_DIR).is_dir():
+    is_local = not is_url(store.path)
+    if is_local and not (store.path / BAGS_DIR).is_dir():
         yield _frame(store, f"the folder {BAGS_DIR}/ is missing", dry_run=dry_run)
         if dry_run:
             return
@@ -81,7 +83,8 @@ def repair_store(
             yield _frame(store, record.error, dry_run=dry_run)
         else:
             yield _drop(store, record, dry_run=dry_run)
-    yield from _temporaries(store, all_temporaries=all_temporaries, dry_run=dry_run)
+    if is_local:  # at a URL there are none
+        yield from _temporaries(store, all_temporaries=all_temporaries, dry_run=dry_run)
 
 
 def _frame(store: FeatureStore, reason: str, *, dry_run: bool) -> RepairRecord:

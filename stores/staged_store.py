@@ -9,6 +9,7 @@ from pathlib import Path
 from stores import files
 from stores.base import FeatureStore
 from stores.errors import StoreError, StoreExistsError, StoreMismatchError
+from stores.location import is_url
 from stores.open import check_suffix, create_store
 from stores.schema import Manifest
 
@@ -25,7 +26,7 @@ def staged_store(
     """Hand out a store under a hidden name, and give it its own at the end.
 
     Interrupted it keeps the hidden name, and the next call for the same path and manifest
-    continues it.
+    continues it. At a URL, where nothing can be renamed, it has its own name from the start.
 
     Args:
         path: Of the new store.
@@ -38,6 +39,9 @@ def staged_store(
         StoreError: another process is at it.
     """
     check_suffix(path)
+    if is_url(path):
+        yield from _at_url(path, manifest)
+        return
     refuse_existing(path)
     hidden = staged_path(path)
     with files.noting(f"while creating the store {path}"):
@@ -56,6 +60,19 @@ def staged_store(
         refuse_existing(path)
         files.move_dir(hidden, path)
         files.sync_dir(path.parent)
+
+
+def _at_url(url: Path, manifest: Manifest) -> Iterator[FeatureStore]:
+    """Fill a store at a URL in its place: there are no renames, and no locks."""
+    store = create_store(url, manifest)
+    if store.manifest != manifest:
+        raise StoreExistsError(f"{url} is there already; choose another name or remove it")
+    try:
+        with store:
+            yield store
+    except Exception as error:
+        error.add_note(f"what is done is kept in {url}; the same command continues it")
+        raise
 
 
 def _create_or_continue(hidden: Path, manifest: Manifest) -> FeatureStore:

@@ -16,7 +16,7 @@ from aml_mil.embedding.records import (
     PrecisionCheck,
     QuarantinedCell,
 )
-from aml_mil.embedding.run import EmbedRun, embed
+from aml_mil.embedding.run import EmbedRun, embed, embed_by_several
 from aml_mil.embedding.shared_views import SHARED_VIEWS
 
 __all__ = [
@@ -35,4 +35,5 @@ __all__ = [
     "PrecisionCheck",
     "QuarantinedCell",
     "embed",
+    "embed_by_several",
 ]

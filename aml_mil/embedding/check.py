@@ -7,6 +7,7 @@ from itertools import islice
 from aml_mil.cohort import Cell, Patient
 from aml_mil.embedding.cells import LoadedCell, hash_cell
 from aml_mil.embedding.changes import describe_changes
+from aml_mil.embedding.outcome import Checked
 from aml_mil.embedding.parallel import map_ahead
 from aml_mil.embedding.records import ChangedPatient, EmbedProgress, QuarantinedCell
 from stores import BagDamagedError, FeatureStore
@@ -23,17 +24,11 @@ class CheckingPass:
         workers: Threads that read files.
 
     Attributes:
-        changed: Patients whose bag does not fit, and why.
-        cells: Patient id → number of cells in its bag.
-        quarantined: Damaged files, as the bags record them.
-        hashes: (patient id, instance id, SHA-256 hex) of all files that are not quarantined.
+        done: What was compared so far.
     """
 
     def __init__(self, patients: Sequence[Patient], *, store: FeatureStore, workers: int) -> None:
-        self.changed: list[ChangedPatient] = []
-        self.cells: dict[str, int] = {}
-        self.quarantined: list[QuarantinedCell] = []
-        self.hashes: list[tuple[str, str, str]] = []
+        self.done = Checked()
         self._patients = patients
         self._store = store
         self._workers = workers
@@ -74,18 +69,18 @@ class CheckingPass:
             hashes = [(item.cell.instance_id, item.sha256) for item in files]
             reasons = describe_changes(self._store, patient, hashes)
         if reasons:
-            self.changed.append(ChangedPatient(patient_id=patient_id, reasons=reasons))
+            self.done.changed.append(ChangedPatient(patient_id=patient_id, reasons=reasons))
         try:
             record = self._store.record(patient_id)
         except BagDamagedError:
             return  # told as a change
-        self.cells[patient_id] = record.num_instances
-        self.quarantined += [
+        self.done.cells[patient_id] = record.num_instances
+        self.done.quarantined += [
             QuarantinedCell(patient_id=patient_id, file=item.file, reason=item.reason)
             for item in record.quarantined
         ]
         damaged = {item.file for item in record.quarantined}
-        self.hashes += [
+        self.done.hashes += [
             (patient_id, item.cell.instance_id, item.sha256)
             for item in files
             if item.sha256 and item.cell.instance_id not in damaged

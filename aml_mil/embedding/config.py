@@ -6,7 +6,8 @@ from typing import Literal, get_args
 from aml_mil.embedding.views import view_names
 
 EngineChoice = Literal["auto", "torch", "openvino"]
-PrecisionChoice = Literal["auto", "fp32", "fp16", "bf16"]
+EnginePrecision = Literal["fp32", "fp16", "bf16", "int8"]
+PrecisionChoice = Literal["auto", "fp32", "fp16", "bf16", "int8"]
 StoreDtype = Literal["float16", "float32"]
 
 
@@ -18,7 +19,8 @@ class EmbedConfig:
         views: Stored augmentations of every cell: flips (four views), identity (one), or shared:K
             (the untouched view and K augmentations, each the same for all cells of a patient).
         precision: Arithmetic of the encoder; auto is fp16 on CUDA, bf16 on a CPU with native
-            bfloat16, else fp32; a store begun earlier keeps its own.
+            bfloat16, else fp32; int8 is OpenVINO's, calibrated on 256 cells of the cohort; a store
+            begun earlier keeps its own.
         engine: What encodes; auto is OpenVINO on an x86-64 CPU for encoders it can run and cohorts
             large enough to repay its start, else torch; a store begun earlier keeps its own.
         dtype: Type of the stored features.

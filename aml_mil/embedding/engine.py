@@ -12,9 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from aml_mil.embedding.config import EnginePrecision
 from aml_mil.embedding.views import view_images
 from aml_mil.encoders import Encoder
-from aml_mil.runtime import PRECISION_DTYPES, Precision
+from aml_mil.runtime import PRECISION_DTYPES
 
 
 class TorchEngine:
@@ -37,7 +38,7 @@ class TorchEngine:
         encoder: Encoder,
         *,
         device: torch.device,
-        precision: Precision,
+        precision: EnginePrecision,
         views: tuple[str, ...],
         threads: int | None = None,
     ) -> None:

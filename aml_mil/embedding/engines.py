@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from aml_mil.embedding.config import EngineChoice
+from aml_mil.embedding.config import EngineChoice, EnginePrecision
 from aml_mil.embedding.engine import TorchEngine
 from aml_mil.embedding.errors import EngineError
 from aml_mil.embedding.openvino_engine import (
@@ -15,8 +15,8 @@ from aml_mil.embedding.openvino_engine import (
     check_precision_offered,
     has_openvino,
 )
+from aml_mil.embedding.quantise import has_nncf
 from aml_mil.encoders import Encoder
-from aml_mil.runtime import Precision
 
 EngineName = Literal["torch", "openvino"]
 
@@ -33,7 +33,7 @@ class Engine(Protocol):
 
 
 def choose_engine(
-    choice: EngineChoice, *, device: torch.device, precision: Precision, num_encodings: int
+    choice: EngineChoice, *, device: torch.device, precision: EnginePrecision, num_encodings: int
 ) -> EngineName:
     """Choose the engine of a new store.
 
@@ -50,8 +50,11 @@ def choose_engine(
     Raises:
         EngineError: OpenVINO was asked for and cannot be used here.
     """
-    if choice == "openvino":
+    if choice == "openvino" or precision == "int8":
         _check_openvino(device, precision)
+    if precision == "int8":
+        _check_int8(choice)
+        return "openvino"
     if choice != "auto":
         return choice
     is_offered = device.type == "cpu" and precision in INFERENCE_TYPES and has_openvino()
@@ -63,9 +66,10 @@ def build_engine(
     encoder: Encoder,
     *,
     device: torch.device,
-    precision: Precision,
+    precision: EnginePrecision,
     views: tuple[str, ...],
     threads: int | None = None,
+    calibration: NDArray[np.uint8] | None = None,
 ) -> Engine:
     """Make an encoder ready.
 
@@ -76,6 +80,7 @@ def build_engine(
         precision: Of the encoder.
         views: Names of the views, in the order of the result.
         threads: Of torch; as many as torch has if not given.
+        calibration: [N, S, S, 3], cells to take the ranges of int8 from.
 
     Returns:
         The engine.
@@ -84,18 +89,30 @@ def build_engine(
         EngineError: OpenVINO is missing or cannot run this encoder.
     """
     if name == "openvino":
-        return OpenVinoEngine(encoder, precision=precision, views=views)
+        return OpenVinoEngine(encoder, precision=precision, views=views, calibration=calibration)
+    if precision == "int8":
+        message = "--precision int8 is computed by OpenVINO only; leave out --engine torch"
+        raise EngineError(message)
     return TorchEngine(encoder, device=device, precision=precision, views=views, threads=threads)
 
 
-def _check_openvino(device: torch.device, precision: Precision) -> None:
+def _check_int8(choice: EngineChoice) -> None:
+    if choice == "torch":
+        message = "--precision int8 is computed by OpenVINO only; leave out --engine torch"
+        raise EngineError(message)
+    if not has_nncf():
+        message = "--precision int8 needs the package nncf; pip install 'aml-mil[int8]'"
+        raise EngineError(message)
+
+
+def _check_openvino(device: torch.device, precision: EnginePrecision) -> None:
     if device.type != "cpu":
-        message = f"--engine openvino encodes on a CPU, got device {device}; use --device cpu"
+        message = f"openvino encodes on a CPU, got device {device}; use --device cpu"
         raise EngineError(message)
     if not has_openvino():
         message = (
-            "--engine openvino needs the package openvino on an x86-64 processor; "
-            "pip install openvino, or use --engine torch"
+            "openvino is not there, or this is no x86-64 processor; pip install openvino, or use "
+            "--engine torch"
         )
         raise EngineError(message)
     check_precision_offered(precision)

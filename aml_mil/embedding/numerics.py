@@ -6,13 +6,13 @@ from typing import Any
 
 import torch
 
-from aml_mil.embedding.config import EmbedConfig
+from aml_mil.embedding.config import EmbedConfig, EnginePrecision
 from aml_mil.embedding.engines import EngineName, choose_engine
 from aml_mil.embedding.errors import NumericsMismatchError
 from aml_mil.embedding.openvino_engine import has_openvino
 from aml_mil.embedding.views import has_shared_views, view_names
 from aml_mil.encoders import Encoder
-from aml_mil.runtime import Precision, library_versions, resolve_device, resolve_precision
+from aml_mil.runtime import library_versions, resolve_device, resolve_precision
 from stores import JSON
 
 DEFAULT_BATCH_SIZES = {"cpu": 64, "cuda": 256}
@@ -31,14 +31,17 @@ class Numerics:
         batch_size: Images in each batch.
         threads: Of torch on a CPU, where sums depend on how they are split; None elsewhere.
         versions: Of the libraries that compute and decode.
+        calibration: Of int8: the cells, and the graph they gave; None before they are drawn, and
+            for another precision.
     """
 
     engine: EngineName
-    precision: Precision
+    precision: EnginePrecision
     device: torch.device
     batch_size: int
     threads: int | None
     versions: Mapping[str, str]
+    calibration: Mapping[str, JSON] | None = None
 
     @property
     def record(self) -> dict[str, JSON]:
@@ -51,6 +54,7 @@ class Numerics:
             "batch_size": self.batch_size,
             "threads": self.threads,
             "versions": dict(self.versions),
+            **({} if self.calibration is None else {"calibration": self.calibration}),
         }
 
 
@@ -70,7 +74,9 @@ def choose_numerics(config: EmbedConfig, encoder: Encoder, *, num_encodings: int
         EngineError: The engine asked for cannot be used here.
     """
     device = resolve_device(config.device)
-    precision = resolve_precision(config.precision, device)
+    precision: EnginePrecision = (
+        "int8" if config.precision == "int8" else resolve_precision(config.precision, device)
+    )
     engine = choose_engine(
         config.engine, device=device, precision=precision, num_encodings=num_encodings
     )
@@ -80,7 +86,7 @@ def choose_numerics(config: EmbedConfig, encoder: Encoder, *, num_encodings: int
         device=device,
         batch_size=config.batch_size or DEFAULT_BATCH_SIZES[device.type],
         threads=_threads(engine, device),
-        versions=_versions(engine, encoder, config),
+        versions=_versions(engine, encoder, config, precision),
     )
 
 
@@ -102,8 +108,12 @@ def follow_numerics(
         NumericsMismatchError: The user asked for something else, or the device type, the engine or
             a library's version is another; shows both values.
     """
+    if config.precision == "auto" and recorded.get("compute_dtype") == "int8":
+        chosen = choose_numerics(replace(config, precision="int8"), encoder)
     if config.engine == "auto":
         chosen = _with_engine(chosen, recorded.get("engine"), encoder, config)
+    calibration = recorded.get("calibration")
+    chosen = replace(chosen, calibration=calibration)
     wanted = chosen.record | {"threads": recorded.get("threads")}
     if config.precision == "auto":
         wanted["compute_dtype"] = recorded.get("compute_dtype")
@@ -134,7 +144,9 @@ def _with_engine(
 ) -> Numerics:
     """Take another engine where it is there."""
     if engine == "torch" or (engine == "openvino" and has_openvino()):
-        return replace(chosen, engine=engine, versions=_versions(engine, encoder, config))
+        return replace(
+            chosen, engine=engine, versions=_versions(engine, encoder, config, chosen.precision)
+        )
     return chosen
 
 
@@ -142,8 +154,11 @@ def _threads(engine: EngineName, device: torch.device) -> int | None:
     return torch.get_num_threads() if engine == "torch" and device.type == "cpu" else None
 
 
-def _versions(engine: EngineName, encoder: Encoder, config: EmbedConfig) -> dict[str, str]:
-    names = ("openvino",) if engine == "openvino" else ()
+def _versions(
+    engine: EngineName, encoder: Encoder, config: EmbedConfig, precision: EnginePrecision
+) -> dict[str, str]:
+    names = ["openvino"] if engine == "openvino" else []
+    names += ["nncf"] if precision == "int8" else []
     augmenters = AUGMENTERS if has_shared_views(view_names(config.views)) else ()
     return library_versions("torch", encoder.library, *names, *DECODERS, *augmenters)
 

@@ -16,13 +16,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from aml_mil.embedding.config import EnginePrecision
 from aml_mil.embedding.errors import EngineError
+from aml_mil.embedding.quantise import hash_graph, quantise
+from aml_mil.embedding.telemetry import without_telemetry
 from aml_mil.embedding.views import view_pixels
 from aml_mil.encoders import Encoder
-from aml_mil.runtime import Precision, count_cores, has_native_bf16
+from aml_mil.runtime import count_own_cores, has_native_bf16
 
-TELEMETRY = "openvino_telemetry"
-INFERENCE_TYPES: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16"}
+# What is not quantised of an int8 graph is little, and stays in float32.
+INFERENCE_TYPES: dict[EnginePrecision, str] = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 # The same whatever the batch and the number of cores, so that they cannot change the bytes.
 IMAGES_PER_REQUEST = 8
 # A wrong graph gives other features altogether; rounding to bfloat16 stays far above.
@@ -45,20 +48,12 @@ def import_openvino() -> ModuleType:
         EngineError: It is not installed.
     """
     if "openvino" not in sys.modules:
-        missing = object()
-        before = sys.modules.get(TELEMETRY, missing)
-        # None makes the import fail, and OpenVINO then takes the stub it brings along.
-        sys.modules[TELEMETRY] = None  # type: ignore[assignment]
         try:
-            importlib.import_module("openvino")
+            with without_telemetry():
+                importlib.import_module("openvino")
         except ImportError as error:
             message = f"cannot import openvino: {error}; pip install openvino, or --engine torch"
             raise EngineError(message) from error
-        finally:
-            if before is missing:
-                del sys.modules[TELEMETRY]
-            else:
-                sys.modules[TELEMETRY] = before  # type: ignore[assignment]
     return sys.modules["openvino"]
 
 
@@ -70,15 +65,32 @@ class OpenVinoEngine:
 
     Args:
         encoder: Left as it is.
-        precision: Of the convolutions and products: fp32 or bf16.
+        precision: Of the convolutions and products: fp32, bf16 or int8.
         views: Names of the views, in the order of the result.
+        calibration: [N, S, S, 3], cells to take the ranges of int8 from; for int8 only.
+
+    Attributes:
+        graph_sha256: Hash of the int8 graph; "" for another precision.
 
     Raises:
         EngineError: OpenVINO is missing, cannot run this encoder, or does it wrongly.
     """
 
-    def __init__(self, encoder: Encoder, *, precision: Precision, views: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        encoder: Encoder,
+        *,
+        precision: EnginePrecision,
+        views: tuple[str, ...],
+        calibration: NDArray[np.uint8] | None = None,
+    ) -> None:
         check_precision_offered(precision)
+        if (calibration is None) == (precision == "int8"):
+            message = (
+                f"expected cells to calibrate with for int8 and for nothing else, got {precision}"
+            )
+            raise EngineError(message)
+        self.graph_sha256 = ""
         self._views = views
         self._feature_shape = encoder.feature_shape
         openvino = import_openvino()
@@ -86,9 +98,14 @@ class OpenVinoEngine:
         generator = np.random.default_rng(0)
         shape = (IMAGES_PER_REQUEST, size_px, size_px, 3)
         example: NDArray[np.uint8] = generator.integers(0, 256, shape, dtype=np.uint8)
+        if calibration is not None:  # int8 knows cells only
+            example = np.resize(calibration, shape)
         module = _FromPixels(encoder).eval()
         try:
             model = _convert(openvino, module, torch.from_numpy(example))
+            if calibration is not None:
+                model = quantise(model, calibration, images_per_request=IMAGES_PER_REQUEST)
+                self.graph_sha256 = hash_graph(model)
             self._queue = _compile(openvino, model, precision)
             found = self.encode(example)[views.index("identity")]
         except _failures(openvino) as error:
@@ -125,7 +142,7 @@ class OpenVinoEngine:
         return features
 
 
-def check_precision_offered(precision: Precision) -> None:
+def check_precision_offered(precision: EnginePrecision) -> None:
     """Raise EngineError for an arithmetic that OpenVINO would replace by another in silence."""
     if precision not in INFERENCE_TYPES:
         offered = " and ".join(INFERENCE_TYPES)
@@ -167,9 +184,9 @@ def _convert(openvino: ModuleType, module: nn.Module, example: Tensor) -> Any:
         )
 
 
-def _compile(openvino: ModuleType, model: Any, precision: Precision) -> Any:
+def _compile(openvino: ModuleType, model: Any, precision: EnginePrecision) -> Any:
     """Compile for one single-threaded stream a core; pinned threads would starve beside others."""
-    cores = count_cores()
+    cores = count_own_cores()
     settings = {
         "INFERENCE_PRECISION_HINT": INFERENCE_TYPES[precision],
         "NUM_STREAMS": str(cores),

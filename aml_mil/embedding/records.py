@@ -19,7 +19,8 @@ class EmbedProgress:
         cells_done: Files of this phase encoded or set aside (checking: hashed).
         cells_total: Files of this phase.
         patients_done: Patients of this phase committed, failed or checked.
-        patients_total: Patients of this phase.
+        patients_total: Patients of this phase; of several stores, once for each.
+        store: Name of the store; "" while all are filled.
     """
 
     phase: Phase
@@ -27,6 +28,7 @@ class EmbedProgress:
     cells_total: int
     patients_done: int
     patients_total: int
+    store: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +102,7 @@ class EmbedSummary:
         compute_dtype: Arithmetic of the encoder.
         precision: Comparison with fp32, where it was asked for and there were cells to compare.
         images_per_s: Cells embedded per second of the embedding alone; 0 where none were.
+        num_processes: That shared the work.
         seconds: Of the whole run.
     """
 
@@ -120,6 +123,7 @@ class EmbedSummary:
     compute_dtype: str
     precision: PrecisionCheck | None
     images_per_s: float
+    num_processes: int
     seconds: float
 
     @property

@@ -1,27 +1,24 @@
-"""Put together what the passes of a run did."""
+"""Put together what a run did."""
 
 from collections.abc import Sequence
 
 from aml_mil.cohort import Cohort, find_copies
-from aml_mil.embedding.check import CheckingPass
-from aml_mil.embedding.encode import EncodingPass
 from aml_mil.embedding.numerics import Numerics
+from aml_mil.embedding.outcome import Outcome
 from aml_mil.embedding.records import EmbedSummary, PrecisionCheck
 from stores import FeatureStore
-from stores.files import tree_bytes
 
 
 def summarise(
     cohort: Cohort,
     store: FeatureStore,
+    outcome: Outcome,
     *,
-    embedding: EncodingPass,
-    checking: CheckingPass,
-    refreshing: EncodingPass,
     numerics: Numerics,
     precision: PrecisionCheck | None,
     vanished: Sequence[str],
     dropped: Sequence[str],
+    num_processes: int,
     seconds: float,
 ) -> EmbedSummary:
     """Summarise a run and log its end.
@@ -29,53 +26,54 @@ def summarise(
     Args:
         cohort: What was embedded.
         store: Where.
-        embedding: The pass over missing patients.
-        checking: The pass over those that were there.
-        refreshing: The pass over changed ones.
+        outcome: What all processes did.
         numerics: Of the store.
         precision: Comparison with fp32.
         vanished: Ids of bags left without a patient.
         dropped: Ids of such bags that were removed.
+        num_processes: Of the run.
         seconds: How long the run took.
 
     Returns:
         The summary.
     """
-    refreshed = refreshing.committed
-    anew = refreshed.keys() | refreshing.taken.keys()
-    there = {**embedding.taken, **checking.cells, **refreshing.taken}
-    kept = {name: num for name, num in there.items() if name not in refreshed}
-    cells_embedded = sum(embedding.committed.values()) + sum(refreshed.values())
-    encoding_s = embedding.seconds + refreshing.seconds
+    embedded, checked, refreshed = outcome.embedded, outcome.checked, outcome.refreshed
+    anew = refreshed.committed.keys() | refreshed.taken.keys()
+    there = {**embedded.taken, **checked.cells, **refreshed.taken}
+    kept = {name: num for name, num in there.items() if name not in refreshed.committed}
+    cells_embedded = sum(embedded.committed.values()) + sum(refreshed.committed.values())
+    encoding_s = embedded.seconds + refreshed.seconds
     quarantined = [
-        *embedding.quarantined,
-        *(item for item in checking.quarantined if item.patient_id not in anew),
-        *refreshing.quarantined,
+        *embedded.quarantined,
+        *(item for item in checked.quarantined if item.patient_id not in anew),
+        *refreshed.quarantined,
     ]
     hashes = [
-        *embedding.hashes,
-        *(item for item in checking.hashes if item[0] not in anew),
-        *refreshing.hashes,
+        *embedded.hashes,
+        *(item for item in checked.hashes if item[0] not in anew),
+        *refreshed.hashes,
     ]
     places = {patient.patient_id: place for place, patient in enumerate(cohort.patients)}
+    changed = sorted(checked.changed, key=lambda change: places[change.patient_id])
     summary = EmbedSummary(
         store_path=store.path,
-        store_bytes=tree_bytes(store.path),
-        patients_embedded=len(embedding.committed),
+        store_bytes=store.num_bytes(),
+        patients_embedded=len(embedded.committed),
         patients_skipped=len(kept),
         cells_embedded=cells_embedded,
         cells_skipped=sum(kept.values()),
         quarantined=tuple(sorted(quarantined, key=lambda item: places[item.patient_id])),
         copies=find_copies(hashes),
-        changed=tuple(c for c in checking.changed if c.patient_id not in refreshed),
+        changed=tuple(c for c in changed if c.patient_id not in refreshed.committed),
         vanished=tuple(vanished),
-        refreshed=tuple(c for c in checking.changed if c.patient_id in refreshed),
+        refreshed=tuple(c for c in changed if c.patient_id in refreshed.committed),
         dropped=tuple(dropped),
-        failed=(*embedding.failed, *refreshing.failed),
+        failed=(*embedded.failed, *refreshed.failed),
         engine=numerics.engine,
         compute_dtype=numerics.precision,
         precision=precision,
         images_per_s=cells_embedded / encoding_s if encoding_s else 0.0,
+        num_processes=num_processes,
         seconds=seconds,
     )
     store.log(

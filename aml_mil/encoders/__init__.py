@@ -12,10 +12,11 @@ from aml_mil.encoders.errors import (
     UnknownEncoderError,
     WeightsError,
 )
-from aml_mil.encoders.load import load_encoder
+from aml_mil.encoders.load import CHECKPOINT_SUFFIXES, load_encoder
 from aml_mil.encoders.taps import FeatureKind
 
 __all__ = [
+    "CHECKPOINT_SUFFIXES",
     "CheckpointError",
     "CheckpointInfo",
     "Encoder",

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -16,11 +17,15 @@ def is_launched_by_torchrun() -> bool:
 
 
 @contextmanager
-def joined_processes(device: str) -> Iterator[torch.device]:
+def joined_processes(
+    device: str, *, backend: str | None = None, timeout: timedelta | None = None
+) -> Iterator[torch.device]:
     """Join the other processes of torchrun, if there are any, and leave them at the end.
 
     Args:
         device: As `resolve_device` takes it; ``auto`` and ``cuda`` become this process's GPU.
+        backend: Of torch.distributed; without it nccl on CUDA, else gloo.
+        timeout: How long a process waits for another; the backend's own where not given.
 
     Yields:
         The device of this process.
@@ -32,7 +37,7 @@ def joined_processes(device: str) -> Iterator[torch.device]:
     if own.type == "cuda":
         own = resolve_device(f"cuda:{os.environ.get('LOCAL_RANK', '0')}")
         torch.cuda.set_device(own)
-    dist.init_process_group("nccl" if own.type == "cuda" else "gloo")
+    dist.init_process_group(backend or ("nccl" if own.type == "cuda" else "gloo"), timeout=timeout)
     try:
         yield own
     finally:

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from aml_mil.embedding import EngineError, NumericsMismatchError, engines, numerics
-from aml_mil.embedding import run as run_file
+from aml_mil.embedding import EngineError, NumericsMismatchError, engines, numerics, store_job
 from aml_mil.embedding.engines import MIN_ENCODINGS, choose_engine
 from aml_mil.embedding.openvino_engine import has_openvino
 from stores import open_store
@@ -113,7 +112,7 @@ def test_auto_falls_back_to_torch_where_the_encoder_cannot_be_run(
             raise EngineError("OpenVINO cannot run it")
         return engines.build_engine(name, *arguments, **settings)
 
-    monkeypatch.setattr(run_file, "build_engine", build)
+    monkeypatch.setattr(store_job, "build_engine", build)
     assert run(cohort_dir, store_path, encoder).engine == "torch"
     assert recorded(store_path)["engine"] == "torch"
     with open_store(store_path) as store:

@@ -72,7 +72,7 @@ def test_features_are_torchs_and_depend_on_neither_place_nor_company(any_encoder
 def test_the_number_of_cores_changes_no_bit(any_encoder, cells, monkeypatch):
     found = []
     for cores in (1, 3):
-        monkeypatch.setattr(openvino_engine, "count_cores", lambda cores=cores: cores)
+        monkeypatch.setattr(openvino_engine, "count_own_cores", lambda cores=cores: cores)
         found.append(OpenVinoEngine(any_encoder, precision="fp32", views=FLIPS).encode(cells))
     np.testing.assert_array_equal(*found)
 

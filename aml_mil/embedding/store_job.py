@@ -1,0 +1,266 @@
+"""What a run does about one store: its arithmetic, its engine, its passes, its summary."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from aml_mil.cohort import DECODE_RULE, RESIZE_RULE, Cohort, Patient
+from aml_mil.embedding.calibration import Calibration, draw_calibration, find_calibration
+from aml_mil.embedding.check import CheckingPass
+from aml_mil.embedding.config import EmbedConfig
+from aml_mil.embedding.encode import EncodingPass
+from aml_mil.embedding.engines import Engine, build_engine
+from aml_mil.embedding.errors import EmbedError, EngineError, NumericsMismatchError
+from aml_mil.embedding.numerics import choose_numerics, follow_numerics
+from aml_mil.embedding.openvino_engine import OpenVinoEngine
+from aml_mil.embedding.outcome import Outcome, combine
+from aml_mil.embedding.precision import PrecisionPass
+from aml_mil.embedding.records import EmbedProgress, EmbedSummary
+from aml_mil.embedding.shared_views import SHARED_VIEWS, describe_shared_views
+from aml_mil.embedding.shares import gather, own_share, tell_all
+from aml_mil.embedding.stream import run_passes
+from aml_mil.embedding.summary import summarise
+from aml_mil.embedding.view_encoder import ViewEncoder
+from aml_mil.embedding.views import has_shared_views, view_names
+from aml_mil.encoders import Encoder
+from aml_mil.runtime import describe_device
+from aml_mil.ssl.ranks import num_ranks, rank
+from stores import JSON, FeatureStore, Manifest, open_or_create_store, store_exists
+
+
+class StoreJob:
+    """One store to fill: `open` it, run what `embedding_pass` gives, then `follow_up`.
+
+    Args:
+        cohort: Patients and their cells.
+        encoder: Frozen; left as it is.
+        store_path: Of the store, new or begun earlier by an equal encoder.
+        config: Settings.
+        workers: Threads that read and decode.
+
+    Attributes:
+        missing: Ids of the patients without a bag; there once the store is open.
+        summary: What was done; None before the end, and in all processes but the first.
+    """
+
+    def __init__(
+        self,
+        cohort: Cohort,
+        encoder: Encoder,
+        store_path: Path,
+        config: EmbedConfig,
+        *,
+        workers: int,
+    ) -> None:
+        self.missing: frozenset[str] = frozenset()
+        self.summary: EmbedSummary | None = None
+        self._cohort = cohort
+        self._encoder = encoder
+        self._store_path = store_path
+        self._config = config
+        self._workers = workers
+        self._views = view_names(config.views)
+        num_encodings = cohort.num_cells * len(self._views)
+        self._numerics = choose_numerics(config, encoder, num_encodings=num_encodings)
+        self._view_encoder: ViewEncoder | None = None
+        self._engine_note = ""
+        self._present: frozenset[str] = frozenset()
+
+    def open(self) -> FeatureStore:
+        """Open or create the store, follow its arithmetic, and see who is missing.
+
+        Raises:
+            StoreMismatchError: It was made with another encoder, view list, dtype or preprocessing.
+            NumericsMismatchError: It was begun with another arithmetic.
+            EngineError: The engine asked for cannot run the encoder.
+        """
+        if not store_exists(self._store_path):
+            self._try_engine()
+        self._store = self._open()
+        numerics = follow_numerics(
+            self._numerics,
+            self._store.manifest.numerics,
+            config=self._config,
+            encoder=self._encoder,
+        )
+        if numerics != self._numerics:
+            self._view_encoder = None  # another process was first to begin the store
+        self._numerics = numerics
+        self._present = tell_all(frozenset(self._store.bag_ids))
+        ids = {patient.patient_id for patient in self._cohort.patients}
+        self.missing = frozenset(ids - self._present)
+        self._log_start(num_missing=len(self.missing), num_present=len(ids & self._present))
+        return self._store
+
+    def embedding_pass(self, patients: Sequence[Patient]) -> EncodingPass:
+        """Make the pass over those of some patients that are missing."""
+        mine = [patient for patient in patients if patient.patient_id in self.missing]
+        self._embedding = self._pass(mine, is_refresh=False)
+        return self._embedding
+
+    def follow_up(self, *, started: float) -> Iterator[EmbedProgress]:
+        """Check the bags that were there, refresh and drop what was asked for, and sum up.
+
+        Args:
+            started: When the run began, by the performance counter.
+        """
+        for record in self._follow_up(started=started):
+            yield replace(record, store=self._store_path.name)
+
+    def _follow_up(self, *, started: float) -> Iterator[EmbedProgress]:
+        there = [p for p in self._cohort.patients if p.patient_id in self._present]
+        checking = CheckingPass(own_share(there), store=self._store, workers=self._workers)
+        yield from checking
+        changed = {change.patient_id for change in checking.done.changed}
+        stale = [p for p in there if p.patient_id in changed and self._config.refresh]
+        refreshing = self._pass(stale, is_refresh=True)
+        yield from run_passes(
+            [refreshing],
+            phase="refresh",
+            image_size_px=self._encoder.image_size_px,
+            workers=self._workers,
+        )
+        outcomes = gather(
+            Outcome(embedded=self._embedding.done, checked=checking.done, refreshed=refreshing.done)
+        )
+        if rank() == 0:
+            yield from self._finish(combine(outcomes), started=started)
+
+    def _finish(self, outcome: Outcome, *, started: float) -> Iterator[EmbedProgress]:
+        vanished = sorted(self._present - {p.patient_id for p in self._cohort.patients})
+        dropped = vanished if self._config.drop_vanished else []
+        for bag_id in dropped:
+            self._store.delete(bag_id)
+            self._store.log({"event": "dropped", "bag_id": bag_id})
+        changed = {change.patient_id for change in outcome.checked.changed}
+        comparable = set(self._store.bag_ids) - (changed - outcome.refreshed.committed.keys())
+        comparing = PrecisionPass(
+            [p for p in self._cohort.patients if p.patient_id in comparable],
+            store=self._store,
+            encoder=self._encoder,
+            device=self._numerics.device,
+            num_cells=self._config.check_precision or 0,
+        )
+        yield from comparing
+        self.summary = summarise(
+            self._cohort,
+            self._store,
+            outcome,
+            numerics=self._numerics,
+            precision=comparing.result,
+            vanished=[] if dropped else vanished,
+            dropped=dropped,
+            num_processes=num_ranks(),
+            seconds=time.perf_counter() - started,
+        )
+
+    def _try_engine(self) -> None:
+        """Build the engine before a new store records it; auto takes torch where that fails."""
+        if self._numerics.engine == "torch":
+            return
+        try:
+            self._view_encoder = self._build()
+        except EngineError as error:
+            if self._config.engine != "auto":
+                raise
+            self._engine_note = str(error)
+            self._numerics = choose_numerics(replace(self._config, engine="torch"), self._encoder)
+
+    def _build(self) -> ViewEncoder:
+        numerics, size_px = self._numerics, self._encoder.image_size_px
+        calibration = self._calibrate() if numerics.precision == "int8" else None
+
+        def build(views: tuple[str, ...]) -> Engine:
+            engine = build_engine(
+                numerics.engine,
+                self._encoder,
+                device=numerics.device,
+                precision=numerics.precision,
+                views=views,
+                threads=numerics.threads,
+                calibration=None if calibration is None else calibration.images,
+            )
+            if calibration is not None and isinstance(engine, OpenVinoEngine):
+                self._pin(calibration.record(engine.graph_sha256))
+            return engine
+
+        return ViewEncoder(build, views=self._views, image_size_px=size_px)
+
+    def _calibrate(self) -> Calibration:
+        recorded, size_px = self._numerics.calibration, self._encoder.image_size_px
+        if recorded is None:
+            return draw_calibration(self._cohort, image_size_px=size_px)
+        return find_calibration(self._cohort, recorded, image_size_px=size_px)
+
+    def _pin(self, calibration: Mapping[str, JSON]) -> None:
+        """Record the int8 graph of a new store; refuse another than that of one begun earlier."""
+        recorded = self._numerics.calibration
+        if recorded is None:
+            self._numerics = replace(self._numerics, calibration=calibration)
+        elif recorded["graph_sha256"] != calibration["graph_sha256"]:
+            message = (
+                "the cells that the store was calibrated to int8 with give another graph on this "
+                "machine; go on where it was begun, or embed the whole cohort into a new store"
+            )
+            raise NumericsMismatchError(message)
+
+    def _encode(self, images: NDArray[np.uint8], owners: Sequence[str]) -> NDArray[np.float32]:
+        if self._view_encoder is None:  # a finished store needs none
+            self._view_encoder = self._build()
+        return self._view_encoder.encode(images, owners)
+
+    def _pass(self, patients: Sequence[Patient], *, is_refresh: bool) -> EncodingPass:
+        return EncodingPass(
+            patients,
+            encode=self._encode,
+            batch_size=self._numerics.batch_size,
+            image_size_px=self._encoder.image_size_px,
+            strict=self._config.strict,
+            commit=self._store.replace if is_refresh else self._store.write,
+            log=self._store.log,
+        )
+
+    def _log_start(self, *, num_missing: int, num_present: int) -> None:
+        self._store.log(
+            {
+                "event": "run_start",
+                "encoder": self._encoder.name,
+                "weights": self._encoder.weights,
+                "numerics": replace(self._numerics, calibration=None).record,
+                **({"engine_note": self._engine_note} if self._engine_note else {}),
+                "device": describe_device(self._numerics.device),
+                "threads": torch.get_num_threads(),
+                "workers": self._workers,
+                "process": rank(),
+                "processes": num_ranks(),
+                "patients_missing": num_missing,
+                "patients_present": num_present,
+            }
+        )
+
+    def _open(self) -> FeatureStore:
+        encoder = self._encoder
+        rules: dict[str, JSON] = {"decode": DECODE_RULE, "resize": RESIZE_RULE}
+        if has_shared_views(self._views):
+            rules[SHARED_VIEWS] = describe_shared_views(encoder.image_size_px)
+        manifest = Manifest(
+            encoder=encoder.name,
+            architecture=encoder.architecture,
+            weights=encoder.weights,
+            weights_sha256=encoder.weights_sha256,
+            preprocessing={**encoder.preprocessing, **rules},
+            numerics=self._numerics.record,
+            views=self._views,
+            feature_shape=encoder.feature_shape,
+            dtype=self._config.dtype,
+            trained_on=encoder.trained_on,
+        )
+        try:
+            return open_or_create_store(self._store_path, manifest)
+        except ValueError as error:
+            raise EmbedError(str(error)) from error

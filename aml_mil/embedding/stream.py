@@ -1,0 +1,68 @@
+"""One stream of decoded cells for all the stores that are filled from it."""
+
+import time
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+
+from aml_mil.cohort import Cell, Patient
+from aml_mil.embedding.cells import LoadedCell, load_cell
+from aml_mil.embedding.encode import EncodingPass
+from aml_mil.embedding.parallel import map_ahead
+from aml_mil.embedding.records import EmbedProgress, Phase
+
+
+def run_passes(
+    passes: Sequence[EncodingPass], *, phase: Phase, image_size_px: int, workers: int
+) -> Iterator[EmbedProgress]:
+    """Decode every cell once, and hand it to each pass that wants it.
+
+    Args:
+        passes: What to fill; a patient may be in several.
+        phase: For the progress.
+        image_size_px: Side of every image.
+        workers: Threads that read and decode.
+
+    Yields:
+        The state after every batch; nothing where there are no patients.
+    """
+    patients = {patient.patient_id: patient for each in passes for patient in each.patients}
+    if not patients:
+        return
+    for each in passes:
+        each.begin()
+    started = time.perf_counter()
+    num_seen = 0
+
+    def progress() -> EmbedProgress:
+        return EmbedProgress(
+            phase=phase,
+            cells_done=num_seen,
+            cells_total=sum(len(patient.cells) for patient in patients.values()),
+            patients_done=sum(each.done.num_patients for each in passes),
+            patients_total=sum(len(each.patients) for each in passes),
+        )
+
+    lookahead = 2 * max(each.batch_size for each in passes) + workers
+    cells = _load(
+        list(patients.values()), image_size_px=image_size_px, workers=workers, lookahead=lookahead
+    )
+    with closing(cells):
+        for loaded in cells:
+            num_seen += 1
+            is_encoded = [each.take(loaded) for each in passes]
+            if any(is_encoded):
+                yield progress()
+    for each in passes:
+        each.end()
+        each.done.seconds = time.perf_counter() - started
+    yield progress()
+
+
+def _load(
+    patients: Sequence[Patient], *, image_size_px: int, workers: int, lookahead: int
+) -> Generator[LoadedCell, None, None]:
+    def load(item: tuple[Patient, Cell]) -> LoadedCell:
+        return load_cell(*item, image_size_px=image_size_px)
+
+    pairs = ((patient, cell) for patient in patients for cell in patient.cells)
+    return map_ahead(load, pairs, workers=workers, lookahead=lookahead)
