@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     required=True,
     metavar="DIR",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Where tables, metrics and the figure go; a run folder will do, too.",
+    help="Where tables, metrics and the figure go; in a run folder its report shows them.",
 )
 @click.option(
     "--folds",

@@ -13,10 +13,11 @@ from aml_mil.giga.label_curves import CurvePoint, DrawFigures
 from aml_mil.giga.probe import ProbeResult
 from aml_mil.giga.probe_figure import draw_curves
 from aml_mil.report.drawing import save_figure
+from aml_mil.report.label_fractions import CURVES_FILE
 from aml_mil.ssl.state import write_file
 from stores import JSON
 
-DRAWS_FILE, CURVES_FILE, METRICS_FILE = "probe.csv", "probe_curves.csv", "probe.json"
+DRAWS_FILE, METRICS_FILE = "probe.csv", "probe.json"
 FIGURE = "label_fractions"
 
 

@@ -17,6 +17,7 @@ from aml_mil.evaluation.attention import AttentionByType
 from aml_mil.evaluation.bootstrap import Interval
 from aml_mil.evaluation.curves import Curve
 from aml_mil.report.drawing import GREY, KIND_COLOURS, PALETTE
+from aml_mil.report.label_fractions import FractionPoint
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -24,6 +25,8 @@ FloatArray = npt.NDArray[np.float64]
 COLOURS = tuple(colour for colour in PALETTE if colour != "#000000")
 MARKERS = ("circle", "square", "triangle", "diamond", "inverted_triangle", "hex", "star")
 MAX_ENTRY = 40
+# Between methods at one number of labels, so that their bars stand beside each other.
+METHOD_SHIFT = 0.02
 CELL_TOOLTIP = """
 <div style="display:flex;flex-wrap:wrap;gap:0 10px;max-width:min(290px,42vw);
 font-size:13px;line-height:1.4">
@@ -202,6 +205,40 @@ def cell_map_chart(cells: MappedCells) -> Any:
         HoverTool(renderers=renderers, tooltips=CELL_TOOLTIP, limit=1, attachment="horizontal")
     )
     _add_legend(plot, entries[1:] + entries[:1] if rest.any() else entries)
+    return plot
+
+
+def label_fraction_chart(points: Sequence[FractionPoint]) -> Any:
+    """Draw every method's ROC-AUC over the number of known labels."""
+    own = [point for point in points if point.metric == "roc_auc"]
+    plot = _figure(height=360, x_axis_type="log")
+    plot.xaxis.axis_label, plot.yaxis.axis_label = "known labels", "ROC-AUC, macro"
+    ticks = {point.num_labels: f"{point.num_labels:.0f} ({point.fraction:.0%})" for point in own}
+    plot.xaxis.ticker = sorted(ticks)
+    plot.xaxis.major_label_overrides = ticks
+    entries = []
+    methods = list(dict.fromkeys(point.method for point in own))
+    for place, (method, colour, marker) in enumerate(zip(methods, COLOURS, MARKERS, strict=False)):
+        shift = 1 + METHOD_SHIFT * (place - (len(methods) - 1) / 2)
+        found = [point for point in own if point.method == method]
+        source = ColumnDataSource(
+            {
+                "x": [point.num_labels * shift for point in found],
+                "y": [point.mean for point in found],
+                "low": [point.mean if point.low is None else point.low for point in found],
+                "high": [point.mean if point.high is None else point.high for point in found],
+                "label": [method] * len(found),
+            }
+        )
+        line = plot.line("x", "y", source=source, color=colour, line_width=2)
+        dots = plot.scatter("x", "y", source=source, marker=marker, size=9, color=colour)
+        bars = plot.segment(
+            x0="x", x1="x", y0="low", y1="high", source=source, color=colour, alpha=0.6
+        )
+        entries.append((method, [line, dots, bars]))
+        tips = [("method", "@label"), ("ROC-AUC", "@y{0.00} (@low{0.00}–@high{0.00})")]
+        plot.add_tools(HoverTool(renderers=[dots], tooltips=tips))
+    _add_legend(plot, entries)
     return plot
 
 

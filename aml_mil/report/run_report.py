@@ -25,14 +25,15 @@ from aml_mil.report.charts import (
     cell_map_chart,
     curve_chart,
     history_chart,
+    label_fraction_chart,
 )
+from aml_mil.report.label_fractions import FractionPoint, label_fraction_table, read_label_fractions
 from aml_mil.report.page import render_page
 from aml_mil.report.provenance import provenance_of
 from aml_mil.report.run_patients import MAX_MAP_CELLS, PatientPage, PatientRead, PatientReader
 from aml_mil.report.run_tables import (
     attention_table,
     median_and_range,
-    probe_table,
     result_tables,
     stress_table,
     type_table,
@@ -97,9 +98,8 @@ def build_report(
             "wrong predictions first, then the least certain: the file stays small enough to open"
         )
     comparison = compare_runs([run.to_compare()], seed=seed)
-    charts: dict[str, Any] = _curve_charts(run, seed=seed)
-    if (history := _history(run)) is not None:
-        charts["training"] = history
+    fractions = read_label_fractions(run.path)
+    charts = _curve_charts(run, fractions, seed=seed)
     by_type = _attention(run, patients, notes)
     if by_type is not None:
         charts["attention"] = attention_chart(by_type)
@@ -123,6 +123,7 @@ def build_report(
             "is_sample": cells is not None and len(cells.names) == MAX_MAP_CELLS,
             **_summary(run, comparison, patients),
             **_tables(run, comparison, patients, by_type),
+            "fractions": label_fraction_table(fractions) if fractions else None,
             "provenance": provenance_of(run),
         },
         charts=charts,
@@ -176,7 +177,6 @@ def _tables(
         "table_1": table_1,
         "per_class": per_class,
         "stress": stress_table(run.path),
-        "probe": probe_table(run.path),
         "confusion": [[(int(n), float(n / max(row.sum(), 1))) for n in row] for row in counts],
         "attention_rows": None if by_type is None else attention_table(by_type),
         "class_rows": [_class_row(label, pages) for label in run.classes],
@@ -193,13 +193,18 @@ def _class_row(label: str, pages: Sequence[PatientPage]) -> tuple[str, ...]:
     return (label, str(len(sizes)), str(sum(sizes)), median_and_range(sizes), str(wrong))
 
 
-def _curve_charts(run: OpenRun, *, seed: int) -> dict[str, Any]:
+def _curve_charts(run: OpenRun, fractions: Sequence[FractionPoint], *, seed: int) -> dict[str, Any]:
     intervals = bootstrap_intervals(run.scores, seed=seed)
     curves = {
         "roc": (roc_curves(run.scores, seed=seed), intervals["roc_auc"]),
         "pr": (precision_recall_curves(run.scores, seed=seed), intervals["pr_auc"]),
     }
-    return {kind: curve_chart(*found, kind=kind) for kind, found in curves.items()}
+    charts = {kind: curve_chart(*found, kind=kind) for kind, found in curves.items()}
+    if (history := _history(run)) is not None:
+        charts["training"] = history
+    if fractions:
+        charts["fractions"] = label_fraction_chart(fractions)
+    return charts
 
 
 def _history(run: OpenRun) -> Any:

@@ -1,6 +1,5 @@
 """Tables of the report: plain texts in rows, which the template draws and escapes."""
 
-import csv
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -21,9 +20,6 @@ from aml_mil.report.tables import (
 )
 
 STRESS_FILE = "stress.json"
-# Where the label fractions of a probe are looked for, one row a figure.
-PROBE_FILE = "probe.csv"
-MAX_ROWS = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,20 +117,6 @@ def stress_table(folder: Path) -> tuple[Table, tuple[str, ...]] | None:
         rows=tuple(rows),
     )
     return table, sentences
-
-
-def probe_table(folder: Path) -> Table | None:
-    """Return the label fractions that a probe left in a run folder; None without them."""
-    path = folder / PROBE_FILE
-    if not path.exists():
-        return None
-    with path.open(newline="", encoding="utf-8") as file:
-        header, *rows = list(csv.reader(file)) or [[]]
-    return Table(
-        caption=f"Figures with a fraction of the labels ({PROBE_FILE})",
-        header=tuple(header),
-        rows=tuple(tuple(row) for row in rows[:MAX_ROWS] if row),
-    )
 
 
 def _name(row: Row) -> str:

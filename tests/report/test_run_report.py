@@ -14,6 +14,9 @@ from aml_mil.cohort import read_cohort
 from aml_mil.evaluation import EvaluationError
 from aml_mil.evaluation.patients import PatientScores
 from aml_mil.evaluation.run import open_run
+from aml_mil.giga.label_curves import CurvePoint
+from aml_mil.giga.probe import ProbeResult
+from aml_mil.giga.probe_files import write_probe
 from aml_mil.report import run_patients, run_report
 from aml_mil.report.run_report import Report, build_report
 from cli.main import main
@@ -152,11 +155,18 @@ def test_results_of_stress_and_probe_are_shown_where_they_lie_in_the_run(
     fall = {**figures, "amount": "strong", "difference": change}
     document = {"unchanged": figures, "perturbations": {"hue": fall}, "sentences": ["it falls"]}
     (run / "stress.json").write_text(json.dumps(document))
-    (run / "probe.csv").write_text("fraction,roc_auc\n0.05,0.61\n")
+    at = {"method": "giga", "fraction": 0.05, "num_labels": 3.0, "sd": None}
+    points = tuple(
+        CurvePoint(**at, metric=metric, mean=0.61, low=0.52, high=0.70)
+        for metric in ("roc_auc", "f1")
+    )
+    result = ProbeResult(draws=(), points=points, num_patients=24, skipped={}, leakage="none")
+    write_probe(run, result, about={})
     found = build(run).html
     assert "<td>0.75 (-0.20, -0.30 to -0.10)</td>" in found
     assert "Stress test: it falls." in found
-    assert "<td>0.61</td>" in found
+    assert "Giga-SSL + logistic regression" in found
+    assert "<td>0.61 (0.52–0.70)</td>" in found
     (run / "stress.json").write_text("[]")
     with pytest.raises(EvaluationError, match=r"stress\.json is not as .* run stress again"):
         build(run)

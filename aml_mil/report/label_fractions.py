@@ -1,0 +1,98 @@
+"""What a probe left in a run folder: figures over the share of the labels that is known."""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from aml_mil.evaluation.errors import EvaluationError
+from aml_mil.report.run_tables import Table
+from aml_mil.report.tables import METRIC_TITLES, TABLE_1_METRICS
+
+CURVES_FILE = "probe_curves.csv"
+METHOD_NAMES = MappingProxyType(
+    {
+        "giga": "Giga-SSL + logistic regression",
+        "giga_random": "untrained encoder + logistic regression",
+        "mean_pooling": "mean features + logistic regression",
+        "colour": "colour + logistic regression",
+        "fit_mil": "fit-mil",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FractionPoint:
+    """One method at one share of the labels.
+
+    Attributes:
+        method: Name for readers.
+        fraction: Of the labels, up to 1.
+        num_labels: Known labels, mean over folds.
+        metric: f1, roc_auc or pr_auc, macro.
+        mean: Over the draws of labels.
+        low: Lower end of the 95% interval over test patients; None where there is none.
+        high: Upper end.
+    """
+
+    method: str
+    fraction: float
+    num_labels: float
+    metric: str
+    mean: float
+    low: float | None
+    high: float | None
+
+
+def read_label_fractions(folder: Path) -> tuple[FractionPoint, ...]:
+    """Read the curves that a probe left in a run folder; none without them.
+
+    Raises:
+        EvaluationError: The file is not as probe writes it.
+    """
+    path = folder / CURVES_FILE
+    if not path.exists():
+        return ()
+    with path.open(newline="", encoding="utf-8") as file:
+        try:
+            return tuple(_point(row) for row in csv.DictReader(file))
+        except (KeyError, TypeError, ValueError) as error:
+            raise EvaluationError(
+                f"{path} is not as probe writes it ({error}); run probe again, or take it away"
+            ) from error
+
+
+def label_fraction_table(points: Sequence[FractionPoint]) -> Table:
+    """Return a row for every method and share."""
+    rows: dict[tuple[str, str], dict[str, str]] = {}
+    for point in points:
+        share = f"{point.fraction:.0%} ({point.num_labels:.0f})"
+        rows.setdefault((point.method, share), {})[point.metric] = _figure(point)
+    return Table(
+        caption="Macro figures with a share of the labels: mean over draws of the labels "
+        "(95% interval over test patients)",
+        header=("method", "known labels", *(METRIC_TITLES[m] for m in TABLE_1_METRICS)),
+        rows=tuple(
+            (*place, *(found.get(metric, "–") for metric in TABLE_1_METRICS))
+            for place, found in rows.items()
+        ),
+    )
+
+
+def _point(row: dict[str, str]) -> FractionPoint:
+    return FractionPoint(
+        method=METHOD_NAMES.get(row["method"], row["method"]),
+        fraction=float(row["fraction"]),
+        num_labels=float(row["num_labels"]),
+        metric=row["metric"],
+        mean=float(row["mean"]),
+        low=float(row["low"]) if row["low"] else None,
+        high=float(row["high"]) if row["high"] else None,
+    )
+
+
+def _figure(point: FractionPoint) -> str:
+    if point.low is None or point.high is None:
+        return f"{point.mean:.2f}"
+    return f"{point.mean:.2f} ({point.low:.2f}–{point.high:.2f})"
