@@ -5,8 +5,9 @@ is built whole in memory, written and synced under ``.tmp/``, and committed by r
 into ``bags/``; readers look at ``bags/`` only, so a bag is there completely or not at all.
 """
 
+import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from stores import files
 from stores.admission import admit
-from stores.arrays import ArrayValue
+from stores.arrays import ArrayValue, array_bytes, num_bytes
 from stores.bag_folder import (
     BagImage,
     commit_contents,
@@ -25,12 +26,14 @@ from stores.bag_folder import (
     slice_bytes,
     take_away,
 )
+from stores.brief import Brief, read_brief, read_fields
 from stores.commit_record import BAG_FILE, CommitRecord
+from stores.direct import read_into
 from stores.documents import JSON, DocumentError
 from stores.errors import BagDamagedError, BagExistsError, BagNotFoundError, StoreDamagedError
 from stores.log import append_event, read_events
 from stores.names import LONG_NAME, decode_bag_id, encode_bag_id
-from stores.schema import TEXT_ARRAYS, ArraySpec, Bag, BagRecord, Manifest
+from stores.schema import COLOUR, TEXT_ARRAYS, ArraySpec, Bag, BagRecord, Manifest
 
 BAGS_DIR = "bags"
 STAGING_DIR = ".tmp"
@@ -197,13 +200,112 @@ class FeatureStore(ABC):
         """Read the log; a torn or damaged line comes back as ``{"unreadable": text}``."""
         return read_events(self.path / LOG_FILE)
 
+    def briefs(self) -> Iterator[Brief]:
+        """Count every committed bag, in the order of their folders' names.
+
+        Raises:
+            BagDamagedError: a ``bag.json`` is not the one that was committed.
+        """
+        identity = self.manifest.identity_sha256
+        with os.scandir(self._bags_path) as entries:
+            names = sorted(entry.name for entry in entries if entry.is_dir())
+        for name in names:
+            folder = f"{self._bags_path}/{name}"
+            brief = read_brief(folder, name, identity_sha256=identity)
+            if brief is not None:
+                yield brief
+            elif (bag_id := self._id_of(name)) is not None:
+                yield self.brief(bag_id)
+
+    def brief(self, bag_id: str) -> Brief:
+        """Count one bag.
+
+        Raises:
+            BagNotFoundError: no such bag.
+            BagDamagedError: ``bag.json`` is not the one that was committed.
+        """
+        record, data = self._load(bag_id)
+        return Brief(
+            record.bag.bag_id,
+            record.bag.num_instances,
+            record.bag.label,
+            len(record.bag.quarantined),
+            COLOUR in record.arrays,
+            len(data) + sum(entry.nbytes for entry in record.files.values()),
+        )
+
+    def array_num_bytes(self, bag_id: str, specs: Mapping[str, ArraySpec]) -> int:
+        """Sum the sizes of the files that hold some arrays of a bag; 0 where they are not."""
+        folder = self.bag_path(bag_id)
+        paths = {self.array_file(folder.name, name, spec) for name, spec in specs.items()}
+        try:
+            return sum((folder / path).stat().st_size for path in paths)
+        except OSError:
+            return 0
+
+    def frame_num_bytes(self) -> int:
+        """Sum the sizes of all files but those of the bags."""
+        folders = (self.path, self._bags_path)
+        plain = [entry for folder in folders for entry in os.scandir(folder) if entry.is_file()]
+        total = sum(entry.stat().st_size for entry in plain)
+        return total + files.tree_bytes(self._staging_path)
+
     def num_bytes(self) -> int:
         """Sum the sizes of all files of the store."""
         return files.tree_bytes(self.path)
 
-    def bag_num_bytes(self, bag_id: str) -> int:
-        """Sum the sizes of the files of a bag; BagNotFoundError where there is none."""
-        return files.tree_bytes(self.bag_path(bag_id))
+    def read_numbers(self, bag_id: str, targets: Mapping[str, Sequence[NDArray[np.uint8]]]) -> None:
+        """Read arrays of numbers to where they are wanted, checked by their CRC-32C.
+
+        Args:
+            bag_id: Of the bag.
+            targets: For each array contiguous bytes to be filled in turn; together as long.
+
+        Raises:
+            BagNotFoundError: no such bag.
+            BagDamagedError: the bag is not as it was committed, or not of that length.
+        """
+        folder = self.bag_path(bag_id)
+        read = read_fields(str(folder), folder.name, identity_sha256=self.manifest.identity_sha256)
+        for name, parts in targets.items():
+            if read is None or not self._read_directly(folder, read[0], name, parts):
+                self._copy_numbers(bag_id, name, parts)  # slower, and says what is wrong
+
+    def _read_directly(
+        self,
+        folder: Path,
+        fields: Mapping[str, Any],
+        name: str,
+        parts: Sequence[NDArray[np.uint8]],
+    ) -> bool:
+        try:
+            entry = fields["arrays"][name]
+            spec = ArraySpec(shape=tuple(entry["shape"]), dtype=entry["dtype"])
+            if num_bytes(spec) != sum(len(part) for part in parts):
+                return False
+            path = self.array_file(folder.name, name, spec)
+            read_into(
+                folder / path,
+                file_nbytes=fields["files"][path]["nbytes"],
+                offset=entry["offset"],
+                crc32c=entry["crc32c"],
+                targets=parts,
+            )
+        except (DocumentError, OSError, KeyError, TypeError):
+            return False
+        return True
+
+    def _copy_numbers(self, bag_id: str, name: str, parts: Sequence[NDArray[np.uint8]]) -> None:
+        record, contents = self.read_files(bag_id)
+        if name not in record.arrays:
+            raise BagDamagedError(bag_id, self.path, "it was replaced while it was read")
+        data = array_bytes(self.decode(bag_id, record, contents)[name])
+        if len(data) != sum(len(part) for part in parts):
+            raise BagDamagedError(bag_id, self.path, "it was replaced while it was read")
+        offset = 0
+        for part in parts:
+            part[:] = np.frombuffer(data, dtype=np.uint8)[offset : offset + len(part)]
+            offset += len(part)
 
     def frame_error(self) -> str | None:
         """Say what is wrong with the files around the bags that only other readers need."""

@@ -6,6 +6,7 @@ and any changed byte, even of white space, is seen when the document is read.
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import TypeAlias
@@ -14,6 +15,8 @@ JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON
 
 CHECKSUM_KEY = "checksum"
 MAX_DOCUMENT_BYTES = 64 * 2**20
+# Only a field of the outermost object stands behind one space, and no text holds a line break.
+_CHECKSUM_LINE = re.compile(rb'\n "checksum": "([0-9a-f]{64})",(?=\n)')
 
 
 class DocumentError(ValueError):
@@ -81,11 +84,35 @@ def decode_document(data: bytes) -> "Fields":
     Raises:
         DocumentError: anything but the bytes that were written.
     """
+    if _CHECKSUM_LINE.search(data) is None:
+        return _decode_anew(data)
+    check_whole(data)
+    fields = _load(data)
+    del fields[CHECKSUM_KEY]
+    return Fields(fields)
+
+
+def check_whole(data: bytes) -> None:
+    """Check the bytes of a document, whose checksum is not its last field, by that checksum.
+
+    Raises:
+        DocumentError: they are not the ones that were written.
+    """
+    found = _CHECKSUM_LINE.search(data)
+    if found is None:
+        raise DocumentError("it carries no checksum")
+    # Without this line the text is the very one that was hashed: no need to spell it anew.
+    digest = hashlib.sha256(memoryview(data)[: found.start()])
+    digest.update(memoryview(data)[found.end() :])
+    if digest.hexdigest().encode() != found[1]:
+        raise DocumentError("its checksum does not match its content")
+
+
+def _decode_anew(data: bytes) -> "Fields":
+    """Read a document whose checksum is its last field, or no document at all."""
+    fields = _load(data)
+    checksum = fields.pop(CHECKSUM_KEY, None)
     try:
-        fields = json.loads(data.decode())
-        if not isinstance(fields, dict):
-            raise DocumentError("expected a JSON object")
-        checksum = fields.pop(CHECKSUM_KEY, None)
         expected = encode_document(fields)
     except (ValueError, RecursionError) as error:
         raise DocumentError(f"not readable as JSON ({error})") from error
@@ -94,6 +121,16 @@ def decode_document(data: bytes) -> "Fields":
     if data != expected:
         raise DocumentError("its checksum does not match its content")
     return Fields(fields)
+
+
+def _load(data: bytes) -> dict[str, JSON]:
+    try:
+        fields = json.loads(data.decode())
+    except (ValueError, RecursionError) as error:
+        raise DocumentError(f"not readable as JSON ({error})") from error
+    if not isinstance(fields, dict):
+        raise DocumentError("expected a JSON object")
+    return fields
 
 
 class Fields:

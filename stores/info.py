@@ -16,17 +16,26 @@ def store_info(store: FeatureStore) -> dict[str, Any]:
     Raises:
         BagDamagedError: a ``bag.json`` is damaged.
     """
-    records = [store.record(bag_id) for bag_id in store.bag_ids]
-    classes = Counter(record.label for record in records if record.label is not None)
+    classes: Counter[str] = Counter()
+    num_bags = num_instances = num_quarantined = num_unlabelled = num_bytes = 0
+    for brief in store.briefs():
+        num_bags += 1
+        num_instances += brief.num_instances
+        num_quarantined += brief.num_quarantined
+        num_bytes += brief.num_bytes
+        if brief.label is None:
+            num_unlabelled += 1
+        else:
+            classes[brief.label] += 1
     manifest = store.manifest
     return {
         "path": str(store.path),
         "format": store.format,
         "schema_version": manifest.schema_version,
-        "num_bags": len(records),
-        "num_instances": sum(record.num_instances for record in records),
-        "num_quarantined": sum(len(record.quarantined) for record in records),
-        "num_unlabelled": sum(record.label is None for record in records),
+        "num_bags": num_bags,
+        "num_instances": num_instances,
+        "num_quarantined": num_quarantined,
+        "num_unlabelled": num_unlabelled,
         "classes": dict(sorted(classes.items())),
         "views": list(manifest.views),
         "feature_shape": list(manifest.feature_shape),
@@ -36,5 +45,5 @@ def store_info(store: FeatureStore) -> dict[str, Any]:
         "weights": manifest.weights,
         "weights_sha256": manifest.weights_sha256,
         "trained_on": None if manifest.trained_on is None else len(manifest.trained_on),
-        "num_bytes": store.num_bytes(),
+        "num_bytes": num_bytes + store.frame_num_bytes(),
     }

@@ -3,8 +3,13 @@
 B bags, N instances of all bags, V views, D… the shape of one feature.
 """
 
+import os
+import tempfile
+from collections import deque
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -12,10 +17,12 @@ from numpy.typing import NDArray
 
 from stores.arrays import num_bytes
 from stores.base import FeatureStore
+from stores.brief import Brief
 from stores.errors import BagDamagedError
-from stores.schema import COLOUR, COLOUR_CHANNELS, FEATURES, VIEWS, BagRecord
+from stores.schema import COLOUR, COLOUR_CHANNELS, FEATURES, VIEWS, ArraySpec
 
-NUMBERS = (FEATURES, VIEWS, COLOUR)
+MAX_THREADS = 8
+BAGS_AHEAD = 1_024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -53,55 +60,99 @@ class PackedBags:
         return slice(int(self.offsets[index]), int(self.offsets[index + 1]))
 
 
-def pack_bags(store: FeatureStore, bag_ids: Sequence[str] | None = None) -> PackedBags:
-    """Read bags, each verified, into one array.
+def pack_bags(
+    store: FeatureStore,
+    bag_ids: Sequence[str] | None = None,
+    *,
+    max_memory_bytes: int | None = None,
+) -> PackedBags:
+    """Read bags, each checked, into one array.
+
+    The bytes go from the disk to their place in the array. An array larger than what is free of
+    the memory lies in a file without a name, mapped, which is gone when the array is.
 
     Args:
         store: Where they are.
         bag_ids: Which, in this order; all of them if None.
+        max_memory_bytes: From where on the features are mapped; four fifths of what is free if
+            None.
 
     Raises:
         BagNotFoundError: the store has no such bag.
         BagDamagedError: a bag is not as it was committed.
         ValueError: an id is given twice.
+        OSError: there is neither memory nor disk for the features.
     """
-    ids = store.bag_ids if bag_ids is None else tuple(bag_ids)
-    if len(set(ids)) != len(ids):
-        raise ValueError("a bag id is given twice")
-    records = [store.record(bag_id) for bag_id in ids]
+    briefs = _find(store, bag_ids)
+    ids = tuple(brief.bag_id for brief in briefs)
     offsets = np.zeros(len(ids) + 1, dtype=np.int64)
-    np.cumsum([record.num_instances for record in records], out=offsets[1:])
+    np.cumsum([brief.num_instances for brief in briefs], out=offsets[1:])
     manifest = store.manifest
+    _check_claims(store, briefs)
     shape = (manifest.num_views, int(offsets[-1]), *manifest.feature_shape)
-    _check_claims(store, records)
-    features = np.empty(shape, dtype=manifest.dtype)
+    features = _allocate(shape, np.dtype(manifest.dtype), max_memory_bytes)
     colour: NDArray[np.float32] | None = None
-    if all(COLOUR in record.arrays for record in records):
+    if all(brief.has_colour for brief in briefs):
         colour = np.empty((int(offsets[-1]), COLOUR_CHANNELS), dtype=np.float32)
-    for i, (bag_id, record) in enumerate(zip(ids, records, strict=True)):
-        bag = store.read(bag_id)
-        if len(bag.instance_ids) != record.num_instances:
-            raise BagDamagedError(bag_id, store.path, "it was replaced while it was read")
-        rows = slice(int(offsets[i]), int(offsets[i + 1]))
-        features[0, rows] = bag.features
-        if bag.views is not None:
-            features[1:, rows] = bag.views
+
+    def load(place: int) -> None:
+        rows = slice(int(offsets[place]), int(offsets[place + 1]))
+        targets = {FEATURES: [_bytes(features[0, rows])]}
+        if manifest.num_views > 1:
+            targets[VIEWS] = [_bytes(view[rows]) for view in features[1:]]
         if colour is not None:
-            colour[rows] = bag.colour
+            targets[COLOUR] = [_bytes(colour[rows])]
+        store.read_numbers(ids[place], targets)
+
+    with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1)) as pool:
+        for start in range(0, len(ids), BAGS_AHEAD):
+            deque(pool.map(load, range(start, min(start + BAGS_AHEAD, len(ids)))), maxlen=0)
     return PackedBags(
         bag_ids=ids,
-        labels=tuple(record.label for record in records),
+        labels=tuple(brief.label for brief in briefs),
         offsets=offsets,
         features=features,
         colour=colour,
     )
 
 
-def _check_claims(store: FeatureStore, records: Sequence[BagRecord]) -> None:
+def _find(store: FeatureStore, bag_ids: Sequence[str] | None) -> list[Brief]:
+    if bag_ids is None:
+        return sorted(store.briefs(), key=lambda brief: brief.bag_id)
+    if len(set(bag_ids)) != len(bag_ids):
+        raise ValueError("a bag id is given twice")
+    return [store.brief(bag_id) for bag_id in bag_ids]
+
+
+def _allocate(
+    shape: tuple[int, ...], dtype: np.dtype[Any], max_memory_bytes: int | None
+) -> NDArray[Any]:
+    nbytes = prod(shape) * dtype.itemsize
+    if max_memory_bytes is None:
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        max_memory_bytes = free // 5 * 4
+    if nbytes <= max_memory_bytes:
+        return np.empty(shape, dtype)
+    with tempfile.TemporaryFile(prefix="aml-mil-packed-") as file:
+        os.posix_fallocate(file.fileno(), 0, nbytes)  # a full disk is an error now, not later
+        return np.memmap(file, dtype=dtype, mode="r+", shape=shape)
+
+
+def _bytes(values: NDArray[Any]) -> NDArray[np.uint8]:
+    return values.reshape(-1).view(np.uint8)
+
+
+def _check_claims(store: FeatureStore, briefs: Sequence[Brief]) -> None:
     """Refuse to allocate for a bag more than lies on the disk."""
-    for record in records:
-        claimed = sum(num_bytes(record.arrays[name]) for name in NUMBERS if name in record.arrays)
-        found = store.bag_num_bytes(record.bag_id)
+    manifest = store.manifest
+    for brief in briefs:
+        shape = (brief.num_instances, *manifest.feature_shape)
+        specs = {FEATURES: ArraySpec(shape=shape, dtype=manifest.dtype)}
+        if manifest.num_views > 1:
+            views = (manifest.num_views - 1, *shape)
+            specs[VIEWS] = ArraySpec(shape=views, dtype=manifest.dtype)
+        claimed = sum(num_bytes(spec) for spec in specs.values())
+        found = store.array_num_bytes(brief.bag_id, specs)
         if claimed > found:
-            reason = f"it claims {claimed} bytes of numbers, its files have {found}"
-            raise BagDamagedError(record.bag_id, store.path, reason)
+            reason = f"it claims {claimed} bytes of numbers, their files have {found}"
+            raise BagDamagedError(brief.bag_id, store.path, reason)

@@ -4,7 +4,7 @@
 bag are not kept apart. The log is an object per session, since objects cannot be appended to.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from stores import files
 from stores.admission import admit
 from stores.bag_folder import check_files, commit_contents
 from stores.base import BAGS_DIR, MAX_READ_ATTEMPTS, FeatureStore
+from stores.brief import Brief
 from stores.commit_record import BAG_FILE, CommitRecord, decode_record
 from stores.documents import JSON, MAX_DOCUMENT_BYTES, DocumentError
 from stores.errors import BagDamagedError, BagExistsError, BagNotFoundError, NotAStoreError
@@ -26,7 +27,7 @@ from stores.manifest_file import (
     encode_manifest,
 )
 from stores.names import LONG_NAME, encode_bag_id
-from stores.schema import Bag, Manifest
+from stores.schema import ArraySpec, Bag, Manifest
 from stores.url_folder import UrlFolder
 from stores.zarr_store import ZarrStore, group_document
 
@@ -103,13 +104,27 @@ class UrlZarrStore(ZarrStore):
         """Say nothing: what lies around the bags is for other readers."""
         return None
 
+    def briefs(self) -> Iterator[Brief]:
+        """Count every committed bag; a request each."""
+        yield from (self.brief(bag_id) for bag_id in self.bag_ids)
+
+    def array_num_bytes(self, bag_id: str, specs: Mapping[str, ArraySpec]) -> int:
+        """Sum the sizes of the objects of a bag."""
+        return sum(self._folder.sizes(self._bag_name(bag_id)).values())
+
+    def frame_num_bytes(self) -> int:
+        """Sum the sizes of all objects but those of the bags."""
+        sizes = self._folder.sizes()
+        return sum(size for name, size in sizes.items() if name.count("/") < 2)
+
+    def read_numbers(self, bag_id: str, targets: Mapping[str, Sequence[NDArray[np.uint8]]]) -> None:
+        """Read arrays of numbers to where they are wanted; see ``FeatureStore``."""
+        for name, parts in targets.items():
+            self._copy_numbers(bag_id, name, parts)
+
     def num_bytes(self) -> int:
         """Sum the sizes of all objects."""
         return sum(self._folder.sizes().values())
-
-    def bag_num_bytes(self, bag_id: str) -> int:
-        """Sum the sizes of the objects of a bag."""
-        return sum(self._folder.sizes(self._bag_name(bag_id)).values())
 
     def _folder_names(self) -> list[str]:
         marks = [name.split("/") for name in self._folder.sizes(BAGS_DIR)]

@@ -1,3 +1,5 @@
+import tempfile
+
 import numpy as np
 import pytest
 
@@ -53,3 +55,38 @@ def test_colour_is_there_only_if_every_bag_has_it(store):
     store.write(make_bag("imported", colour=None))
     assert pack_bags(store).colour is None
     assert pack_bags(store, list(SIZES)).colour.shape == (11, 6)
+
+
+def test_a_mapped_array_holds_what_one_in_memory_does_and_leaves_no_file(
+    store, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
+    (tmp_path / "scratch").mkdir()
+    mapped, resident = pack_bags(store, max_memory_bytes=0), pack_bags(store)
+    assert isinstance(mapped.features, np.memmap)
+    assert not isinstance(resident.features, np.memmap)
+    np.testing.assert_array_equal(mapped.features, resident.features)
+    assert not list((tmp_path / "scratch").iterdir())
+
+
+@pytest.mark.parametrize("name", ["features", "views", "colour"])
+def test_a_flipped_bit_is_never_packed(store, name):
+    record, _ = store.read_files("CNM")
+    entry = record.arrays[name]
+    path = store.bag_path("CNM") / store.array_file("CNM", name, entry.spec)
+    data = bytearray(path.read_bytes())
+    data[entry.offset + entry.nbytes // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(BagDamagedError, match=r"'CNM'.*SHA-256"):
+        pack_bags(store)
+
+
+def test_packing_reads_to_where_the_numbers_are_wanted(store, monkeypatch):
+    """Neither a library nor a second copy: what is slow is asked for damaged bags only."""
+    expected = pack_bags(store).features
+
+    def refuse(*arguments):
+        raise AssertionError("the slow way")
+
+    monkeypatch.setattr(type(store), "read_files", refuse)
+    np.testing.assert_array_equal(pack_bags(store).features, expected)

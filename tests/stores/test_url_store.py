@@ -216,6 +216,7 @@ def test_copies_to_and_from_a_url_are_equal(url, tmp_path):
 def test_the_log_is_kept_by_session(store, url):
     store.log({"event": "embed", "cells": 3})
     store.close()
+    time.sleep(0.01)  # events are ordered by milliseconds
     with open_store(url) as other:
         other.log({"event": "done"})
         assert [event["event"] for event in other.read_log()] == ["embed", "done"]
