@@ -26,7 +26,7 @@ $(STAMP): setup.cfg pyproject.toml
 demo: $(STAMP)
 	$(BIN)/aml-mil synth $(DEMO)/cohort --patients $(DEMO_PATIENTS) --cells $(DEMO_CELLS) --seed 0
 	$(BIN)/aml-mil embed $(DEMO)/cohort --encoder resnet18 --weights random:0 --out $(DEMO)/random.zarr
-	$(BIN)/aml-mil fit-mil $(DEMO)/random.zarr --out $(DEMO)/runs/random --standardize --lr 0.005 --epochs 150 --patience 60
+	$(BIN)/aml-mil fit-mil $(DEMO)/random.zarr --out $(DEMO)/runs/random --standardize --sampling natural --widths 128,64,32,32 --lr 0.003 --epochs 150 --patience 60
 
 test: $(STAMP)
 	$(BIN)/python -m pytest
