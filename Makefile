@@ -5,12 +5,14 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PACKAGES := stores aml_mil cli
 DEMO := .demo
+OFFLINE ?= offline
+COHORT ?= $(DEMO)/cohort
 DEMO_PATIENTS ?= 60
 DEMO_CELLS ?= 50
 
 export NO_ALBUMENTATIONS_UPDATE = 1
 
-.PHONY: demo setup test test-slow test-gpu check fix lint types layers clean
+.PHONY: demo offline-pack setup test test-slow test-gpu check fix lint types layers clean
 .DEFAULT_GOAL := check
 
 setup: $(STAMP)
@@ -27,6 +29,17 @@ demo: $(STAMP)
 	$(BIN)/aml-mil synth $(DEMO)/cohort --patients $(DEMO_PATIENTS) --cells $(DEMO_CELLS) --seed 0
 	$(BIN)/aml-mil embed $(DEMO)/cohort --encoder resnet18 --weights random:0 --out $(DEMO)/random.zarr
 	$(BIN)/aml-mil fit-mil $(DEMO)/random.zarr --out $(DEMO)/runs/random --standardize --sampling natural --widths 128,64,32,32 --lr 0.003 --epochs 150 --patience 60
+
+# For a machine without a network: OFFLINE/install.sh there needs Python alone, of this version.
+offline-pack: $(STAMP)
+	@test -d $(COHORT) || { echo "no cohort at $(COHORT); give one with COHORT=/path, or run make demo"; exit 1; }
+	mkdir -p $(OFFLINE)
+	$(BIN)/python -m pip wheel --quiet --wheel-dir $(OFFLINE)/wheels .
+	tar -chf $(OFFLINE)/cohort.tar -C $(COHORT) .
+	printf '%s\n' '#!/bin/sh' 'set -e' 'cd "$$(dirname "$$0")"' 'python3 -m venv venv' \
+	  'venv/bin/python -m pip install --quiet --no-index --find-links wheels aml-mil' \
+	  'mkdir -p cohort && tar -xf cohort.tar -C cohort' 'venv/bin/aml-mil doctor cohort' > $(OFFLINE)/install.sh
+	chmod +x $(OFFLINE)/install.sh
 
 test: $(STAMP)
 	$(BIN)/python -m pytest

@@ -45,13 +45,13 @@ class BagImage:
         places: Where each array lies.
     """
 
-    files: Mapping[str, bytes]
+    files: Mapping[str, bytes | memoryview]
     places: Mapping[str, ArrayPlace]
 
 
 def commit_contents(
     bag: Bag, arrays: Mapping[str, ArrayValue], image: BagImage, manifest: Manifest
-) -> dict[str, bytes]:
+) -> dict[str, bytes | memoryview]:
     """Complete the files of a bag by the ``bag.json`` that describes them.
 
     Raises:
@@ -81,7 +81,7 @@ def commit_contents(
 
 
 def commit_folder(
-    folder: Path, contents: Mapping[str, bytes], *, staging: Path, replace: bool
+    folder: Path, contents: Mapping[str, bytes | memoryview], *, staging: Path, replace: bool
 ) -> None:
     """Write a bag's folder under ``staging`` and rename it into its place.
 
@@ -111,7 +111,7 @@ def take_away(folder: Path, *, staging: Path) -> None:
     files.remove_dir(staged)
 
 
-def _write_folder(folder: Path, contents: Mapping[str, bytes]) -> None:
+def _write_folder(folder: Path, contents: Mapping[str, bytes | memoryview]) -> None:
     """Write and sync a new folder with all its files; ``bag.json`` comes last."""
     files.make_dir(folder)
     folders = {folder}

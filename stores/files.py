@@ -38,14 +38,14 @@ def stage_name() -> str:
     return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(8)}"
 
 
-def durable_write(path: Path, data: bytes) -> None:
+def durable_write(path: Path, data: bytes | memoryview) -> None:
     """Write a new file, sync it, and only then give it its name."""
     partial = path.with_name(path.name + PARTIAL_SUFFIX)
     _write(partial, data, os.O_TRUNC)
     os.rename(partial, path)
 
 
-def _write(path: Path, data: bytes, flag: int) -> None:
+def _write(path: Path, data: bytes | memoryview, flag: int) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | flag, 0o666)
     try:
         rest = memoryview(data)

@@ -55,7 +55,7 @@ class UrlFolder:
             raise ValueError(f"it has over {max_bytes} bytes")
         return np.frombuffer(bytearray(data), dtype=np.uint8)
 
-    def put(self, contents: Mapping[str, bytes]) -> None:
+    def put(self, contents: Mapping[str, bytes | memoryview]) -> None:
         """Put objects, in place of others of their names; several at once where that is known.
 
         Raises:
@@ -64,7 +64,7 @@ class UrlFolder:
         with self._reaching("writing", next(iter(contents), "")):
             for name in contents:
                 self._files.makedirs(self._path(name).rpartition("/")[0], exist_ok=True)
-            self._files.pipe({self._path(name): data for name, data in contents.items()})
+            self._files.pipe({self._path(name): bytes(data) for name, data in contents.items()})
 
     def put_new(self, name: str, data: bytes) -> bool:
         """Put an object unless there is one; say whether this call did."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from aml_mil.cohort import Cell, Patient, source_fingerprint
 from aml_mil.embedding.cells import LoadedCell
+from aml_mil.embedding.feature_rows import FeatureRows
 from stores import Bag, QuarantinedFile
 
 NO_COORDS = (np.nan, np.nan)
@@ -24,7 +25,7 @@ class PatientInProgress:
     hashes: list[tuple[str, str]] = field(default_factory=list)
     cells: list[Cell] = field(default_factory=list)
     colours: list[NDArray[np.float32]] = field(default_factory=list)
-    features: list[NDArray[np.float32]] = field(default_factory=list)
+    features: FeatureRows
     quarantined: list[QuarantinedFile] = field(default_factory=list)
     io_errors: list[str] = field(default_factory=list)
 
@@ -36,8 +37,8 @@ class PatientInProgress:
     @property
     def is_complete(self) -> bool:
         """Whether every file has arrived and every usable one is encoded."""
-        num_encoded = sum(part.shape[1] for part in self.features)
-        return self.num_arrived == len(self.patient.cells) and num_encoded == len(self.cells)
+        has_all = self.num_arrived == len(self.patient.cells)
+        return has_all and self.features.num_rows == len(self.cells)
 
     @property
     def failure(self) -> str:
@@ -55,7 +56,7 @@ class PatientInProgress:
 
     def to_bag(self) -> Bag:
         """Put the parts together."""
-        features = np.concatenate(self.features, axis=1)
+        features = self.features.values
         annotations = annotate(self.cells)
         return Bag(
             bag_id=self.patient.patient_id,
@@ -101,9 +102,11 @@ class Assembly:
     Args:
         batch_size: Images in every batch.
         image_size_px: Side of every image.
+        dtype: Of the stored features.
     """
 
-    def __init__(self, *, batch_size: int, image_size_px: int) -> None:
+    def __init__(self, *, batch_size: int, image_size_px: int, dtype: str) -> None:
+        self._dtype = dtype
         shape = (batch_size, image_size_px, image_size_px, 3)
         self.images: NDArray[np.uint8] = np.zeros(shape, dtype=np.uint8)
         self._owners: list[PatientInProgress] = []
@@ -127,7 +130,11 @@ class Assembly:
     def add(self, loaded: LoadedCell) -> None:
         """Take in what became of one file; the cells of a patient come in their order."""
         patient = loaded.patient
-        progress = self._patients.setdefault(patient.patient_id, PatientInProgress(patient=patient))
+        progress = self._patients.get(patient.patient_id)
+        if progress is None:
+            rows = FeatureRows(len(patient.cells), dtype=self._dtype)
+            progress = PatientInProgress(patient=patient, features=rows)
+            self._patients[patient.patient_id] = progress
         name = loaded.cell.instance_id
         if loaded.io_error:
             progress.io_errors.append(f"{name}: {loaded.io_error}")
@@ -152,7 +159,7 @@ class Assembly:
             owner, stop = self._owners[start], start
             while stop < len(self._owners) and self._owners[stop] is owner:
                 stop += 1
-            owner.features.append(features[:, start:stop])
+            owner.features.add(features[:, start:stop])
             start = stop
         self._owners.clear()
         self.images[:] = 0

@@ -2,12 +2,7 @@
 
 import importlib.util
 import shutil
-import tempfile
-import time
-from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass, replace
-from itertools import cycle
 from math import prod
 from pathlib import Path
 
@@ -15,16 +10,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from aml_mil.cohort import Cohort, read_cohort
-from aml_mil.cohort.synthetic import render_cohort
+from aml_mil.cohort import Cohort
 from aml_mil.embedding.calibration import draw_calibration
-from aml_mil.embedding.cells import LoadedCell, load_cell
 from aml_mil.embedding.config import EmbedConfig
 from aml_mil.embedding.engines import MIN_ENCODINGS, build_engine
 from aml_mil.embedding.errors import EngineError
 from aml_mil.embedding.numerics import Numerics, choose_numerics
 from aml_mil.embedding.openvino_engine import has_openvino
-from aml_mil.embedding.parallel import map_ahead
+from aml_mil.embedding.rates import measure_decoding, measure_encoding
 from aml_mil.embedding.view_encoder import ViewEncoder
 from aml_mil.embedding.views import view_names
 from aml_mil.encoders import Encoder
@@ -39,7 +32,6 @@ PACKAGES = {
 NUMBERS_PER_CELL_BYTES = 24 + 24  # colour, and an id of some twenty letters
 BAG_BYTES = 9_000  # the commit record, and the metadata of the arrays
 FILES_PER_BAG = 10
-SAMPLE_CELLS = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,10 +143,13 @@ def diagnose(
             raise EngineError(message)
         calibration = draw_calibration(cohort, image_size_px=encoder.image_size_px).images
     numerics, built, note = _build(numerics, encoder, config, calibration)
-    decoded_per_s = _measure_decoding(
-        cohort, image_size_px=encoder.image_size_px, config=config, seconds=seconds
+    decoded_per_s = measure_decoding(
+        cohort,
+        image_size_px=encoder.image_size_px,
+        workers=config.workers or count_own_cores(),
+        seconds=seconds,
     )
-    encoded_per_s = _measure_encoding(
+    encoded_per_s = measure_encoding(
         built, image_size_px=encoder.image_size_px, batch=numerics.batch_size, seconds=seconds
     )
     needs = None
@@ -246,50 +241,6 @@ def _build(
             raise
         numerics = choose_numerics(replace(config, engine="torch"), encoder)
         return numerics, build(numerics), str(error)
-
-
-def _measure_decoding(
-    cohort: Cohort | None, *, image_size_px: int, config: EmbedConfig, seconds: float
-) -> float:
-    if cohort is None:
-        with tempfile.TemporaryDirectory() as folder:
-            root = Path(folder) / "drawn"
-            for _ in render_cohort(
-                root, num_patients=2, cells_per_patient=SAMPLE_CELLS // 2, seed=0
-            ):
-                pass
-            drawn = read_cohort(root)
-            return _measure_decoding(
-                drawn, image_size_px=image_size_px, config=config, seconds=seconds
-            )
-    cells = [(patient, cell) for patient in cohort.patients for cell in patient.cells]
-    step = max(1, len(cells) // 1_000)  # of all patients, though only for a moment
-
-    def load(place: int) -> LoadedCell:
-        return load_cell(*cells[place], image_size_px=image_size_px)
-
-    workers = config.workers or count_own_cores()
-    places = cycle(range(0, len(cells), step))
-    with closing(map_ahead(load, places, workers=workers, lookahead=8 * workers)) as loaded:
-        return _rate(lambda: len(next(loaded).cell.instance_id[:1]), seconds=seconds)
-
-
-def _measure_encoding(
-    encoder: ViewEncoder, *, image_size_px: int, batch: int, seconds: float
-) -> float:
-    generator = np.random.default_rng(0)
-    images = generator.integers(0, 256, (batch, image_size_px, image_size_px, 3), dtype=np.uint8)
-    owners = ["patient"] * batch
-    encoder.encode(images, owners)  # the first batch is slower than any other
-    return _rate(lambda: len(encoder.encode(images, owners)[0]), seconds=seconds)
-
-
-def _rate(work: Callable[[], int], *, seconds: float) -> float:
-    """Repeat some work for a while; gives how much of it is done in a second."""
-    done, started = 0, time.perf_counter()
-    while (elapsed := time.perf_counter() - started) < seconds or not done:
-        done += work()
-    return done / elapsed
 
 
 def _why_device(config: EmbedConfig) -> str:

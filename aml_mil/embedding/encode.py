@@ -26,6 +26,7 @@ class EncodingPass:
             gives features of all views, [V, B, D…].
         batch_size: Images in every batch.
         image_size_px: Side of every image.
+        dtype: Of the stored features.
         strict: Stop at the first damaged file.
         commit: Takes a finished bag.
         log: Takes an event for the store's log.
@@ -43,6 +44,7 @@ class EncodingPass:
         encode: Callable[[NDArray[np.uint8], Sequence[str]], NDArray[np.float32]],
         batch_size: int,
         image_size_px: int,
+        dtype: str,
         strict: bool,
         commit: Callable[[Bag], None],
         log: Callable[[dict[str, JSON]], None],
@@ -55,7 +57,7 @@ class EncodingPass:
         self._strict = strict
         self._commit = commit
         self._log = log
-        self._assembly = Assembly(batch_size=batch_size, image_size_px=image_size_px)
+        self._assembly = Assembly(batch_size=batch_size, image_size_px=image_size_px, dtype=dtype)
 
     def begin(self) -> None:
         """Fail the patients of whom no cell will come."""

@@ -220,6 +220,7 @@ class StoreJob:
             encode=self._encode,
             batch_size=self._numerics.batch_size,
             image_size_px=self._encoder.image_size_px,
+            dtype=self._config.dtype,
             strict=self._config.strict,
             commit=self._store.replace if is_refresh else self._store.write,
             log=self._store.log,

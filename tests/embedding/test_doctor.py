@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from aml_mil.cohort import read_cohort
-from aml_mil.embedding import EmbedConfig, EngineError, doctor, engines
+from aml_mil.embedding import EmbedConfig, EngineError, doctor, engines, rates
 from aml_mil.embedding.doctor import diagnose, measure_needs
 from aml_mil.embedding.openvino_engine import has_openvino
 from aml_mil.encoders import load_encoder
@@ -47,7 +47,7 @@ def test_the_disk_that_a_store_needs_is_within_a_tenth(cohort, tmp_path, suffix,
 
 def test_rates_are_measured_and_not_made_up(cohort, monkeypatch):
     ticks = iter(range(10_000))
-    monkeypatch.setattr(doctor.time, "perf_counter", lambda: float(next(ticks)))
+    monkeypatch.setattr(rates.time, "perf_counter", lambda: float(next(ticks)))
     config = EmbedConfig(device="cpu", engine="torch", batch_size=8)
     found = diagnose(tiny_encoder(), config, cohort=cohort, seconds=3.0)
     assert found.encoded_per_s == pytest.approx(2 * 8 / 3), "two batches in three ticks"

@@ -247,7 +247,7 @@ def test_a_store_needs_one_of_the_two_suffixes(cohort_dir, tmp_path, encoder):
 
 @pytest.mark.parametrize(
     "settings",
-    [{"views": "shared"}, {"precision": "int8"}, {"batch_size": 0}, {"workers": -1}, {"dtype": ""}],
+    [{"views": "shared"}, {"precision": "int4"}, {"batch_size": 0}, {"workers": -1}, {"dtype": ""}],
 )
 def test_settings_out_of_range_are_refused(settings):
     with pytest.raises(ValueError, match=f"expected {next(iter(settings))}"):

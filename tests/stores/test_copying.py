@@ -127,7 +127,7 @@ def test_a_copy_that_reads_back_otherwise_is_an_error(source, paths, monkeypatch
 
     def durable_write(path, data):
         is_of_a_bag = path.parent.name != ".tmp" and path.name != "bag.json"
-        real(path, data[:-1] + b"?" if is_of_a_bag else data)
+        real(path, bytes(data[:-1]) + b"?" if is_of_a_bag else data)
 
     monkeypatch.setattr(files, "durable_write", durable_write)
     with pytest.raises(BagDamagedError, match="other than it was copied"):
