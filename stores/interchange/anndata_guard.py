@@ -15,19 +15,19 @@ import numpy as np
 
 from stores.claims import check_claim
 from stores.documents import MAX_DOCUMENT_BYTES
+from stores.interchange.zarr_chunks import SIZES, check_chunks
 from stores.plain_hdf5 import check_members
 
 ARRAY_DOCUMENTS = ("zarr.json", ".zarray", ".zmetadata")
+NO_CHUNKS = frozenset({*ARRAY_DOCUMENTS, ".zattrs", ".zgroup"})
 CODEC_KEYS = frozenset({"codecs", "index_codecs", "compressor", "filters"})
-CODECS = frozenset(
-    {"bytes", "transpose", "sharding_indexed", "vlen-utf8", "vlen-bytes", "crc32c", "shuffle"}
-    | {"gzip", "zlib", "zstd", "blosc", "lz4"}
-)
+# Not sharding: chunks within chunks, each a stream of its own.
+CODECS = frozenset({"bytes", "transpose", "vlen-utf8", "vlen-bytes", "crc32c", "shuffle", *SIZES})
 TEXT_BYTES = 16  # an element of an array of texts, whose size its shape does not tell
 
 
 def check_file(path: Path) -> None:
-    """Refuse links, other files, codecs that could run code, and claims beyond the limits.
+    """Refuse links, other files, codecs that could run code, and sizes beyond the limits.
 
     Raises:
         OSError: it cannot be read.
@@ -47,7 +47,10 @@ def _check_zarr(path: Path) -> None:
         if entry.name in ARRAY_DOCUMENTS:
             if entry.stat().st_size > MAX_DOCUMENT_BYTES:
                 raise ValueError(f"{entry} has over {MAX_DOCUMENT_BYTES} bytes")
-            _check_document(json.loads(entry.read_bytes()), entry)
+            document = json.loads(entry.read_bytes())
+            _check_document(document, entry)
+            if entry.name != ".zmetadata" and isinstance(document, Mapping):
+                _check_array(document, entry)
 
 
 def _check_document(document: object, where: Path) -> None:
@@ -63,6 +66,19 @@ def _check_document(document: object, where: Path) -> None:
             size = prod(int(side) for side in shape) * _item_bytes(dtype)
             stored = sum(f.stat().st_size for f in where.parent.rglob("*") if f.is_file())
             check_claim(size, stored, what=str(where))
+
+
+def _check_array(document: Mapping[str, Any], where: Path) -> None:
+    """Check the chunks of an array, which lie beside its metadata and below."""
+    codecs = [codec for key in CODEC_KEYS & document.keys() for codec in _objects(document[key])]
+    names = [str(codec.get("name", codec.get("id"))) for codec in codecs]
+    compressors = [name for name in names if name in SIZES]
+    if not isinstance(document.get("shape"), list) or not compressors:
+        return
+    if len(compressors) > 1:
+        raise ValueError(f"{where} names {len(compressors)} compressors, expected at most one")
+    files = (f for f in where.parent.rglob("*") if f.is_file() and f.name not in NO_CHUNKS)
+    check_chunks(files, compressors[0])
 
 
 def _objects(value: object) -> Iterator[Mapping[str, Any]]:

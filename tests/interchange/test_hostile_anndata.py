@@ -1,5 +1,6 @@
 """Crafted AnnData files: nothing runs, nothing is written, nothing takes the memory."""
 
+import gzip
 import json
 import warnings
 from pathlib import Path
@@ -72,6 +73,36 @@ def test_a_zarr_whose_codec_unpickles_is_refused_and_not_run(cells_zarr: Path) -
     evil = {"filters": [{"id": "pickle"}]} if is_old else {"codecs": [{"name": "numcodecs.pickle"}]}
     change_array(cells_zarr / "obs" / "_index", **evil)
     assert_refused("anndata", cells_zarr, "names the codec '(numcodecs.)?pickle', which is not run")
+
+
+def _zstd_head(size: int | None) -> bytes:
+    descriptor, told = (0xE0, size.to_bytes(8, "little")) if size is not None else (0, b"\x00")
+    return b"\x28\xb5\x2f\xfd" + bytes([descriptor]) + told
+
+
+@pytest.mark.parametrize(
+    ("codec", "chunk", "message"),
+    [
+        ("gzip", gzip.compress(bytes(2**27)), "would take"),
+        ("gzip", gzip.compress(b"x") * 2, "goes on after the end"),
+        ("zstd", _zstd_head(2**40), "would take"),
+        ("zstd", _zstd_head(None), "does not tell its size"),
+        ("zstd", b"no frame", "is no Zstandard frame"),
+        ("blosc", bytes(4) + b"\xff\xff\xff\x7f" + bytes(8), "would take"),
+        ("blosc", b"cut", "is no blosc chunk"),
+        ("lz4", b"\xff\xff\xff\x7f" + bytes(8), "would take"),
+    ],
+)
+def test_a_zarr_whose_chunk_inflates_to_more_than_an_honest_one_is_refused(
+    cells_zarr: Path, codec: str, chunk: bytes, message: str
+) -> None:
+    is_old = (cells_zarr / "X" / ".zarray").exists()
+    named = {"compressor": {"id": codec}} if is_old else {"codecs": [{"name": codec}]}
+    change_array(cells_zarr / "X", **named)
+    place = cells_zarr / "X" / ("0.0" if is_old else "c/0/0")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_bytes(chunk)
+    assert_refused("anndata", cells_zarr, message)
 
 
 @pytest.mark.parametrize("shape", [[2**40, 3], [2**25, 3]])
