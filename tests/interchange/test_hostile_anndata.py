@@ -92,6 +92,7 @@ def _zstd_head(size: int | None) -> bytes:
         ("blosc", b"cut", "is no blosc chunk"),
         ("lz4", b"\xff\xff\xff\x7f" + bytes(8), "would take"),
     ],
+    ids=["bomb", "two streams", "claim", "no claim", "no frame", "blosc", "cut", "lz4"],
 )
 def test_a_zarr_whose_chunk_inflates_to_more_than_an_honest_one_is_refused(
     cells_zarr: Path, codec: str, chunk: bytes, message: str
