@@ -81,7 +81,17 @@ class OpenRun:
 
     @cached_property
     def attention(self) -> Attention:
-        """Attention of every cell by heads that never saw its patient."""
+        """Attention of every cell by heads that never saw its patient.
+
+        Raises:
+            EvaluationError: The heads learn none, or the file is not as fit-mil writes it.
+        """
+        pool = self.run.document["fit"].get("pool", "attention")
+        if pool != "attention":
+            raise EvaluationError(
+                f"expected heads that learn attention, those of {self.path} pool by {pool}; "
+                "for cells that count, fit with --pool attention"
+            )
         return read_attention(self.path / ATTENTION_FILE)
 
     def to_compare(self, name: str | None = None) -> RunToCompare:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 import aml_mil
 from aml_mil.evaluation import EvaluationError, cell_map
-from aml_mil.mil import RunError
+from aml_mil.mil import FitConfig, RunError, fit
 from tests.evaluation.cohorts import Fitted
 
 
@@ -37,6 +37,14 @@ def test_an_explanation_comes_from_heads_that_never_saw_the_patient(tinted: Fitt
     np.testing.assert_allclose(explanation.attention, expected, atol=2e-3)
     assert explanation.instance_ids == bag.instance_ids
     assert explanation.cell_types == bag.instance_labels
+
+
+def test_a_run_whose_heads_learn_no_attention_says_so(tinted: Fitted, tmp_path: Path) -> None:
+    config = FitConfig(pool="mean", epochs=1, seeds=1, num_folds=3, widths=(4, 4, 4, 4))
+    *_, _ = fit(tinted.store, out_dir=tmp_path / "mean", config=config)
+    run = aml_mil.open_run(tmp_path / "mean")
+    with pytest.raises(EvaluationError, match=r"pool by mean; .* fit with --pool attention"):
+        run.explain("P03")
 
 
 def test_every_figure_is_returned(tinted: Fitted, monkeypatch: pytest.MonkeyPatch) -> None:
