@@ -16,7 +16,7 @@ from tests.stores.faults import FAILED, FaultyOs
 
 
 def main() -> None:
-    cohort_dir, encoder = Path(sys.argv[1]), tiny_encoder()
+    cohort_dir = Path(sys.argv[1])
     os.fsync = lambda descriptor: None  # what is written outlives a killed process without
     codes = []
     for fault in json.load(sys.stdin):
@@ -24,7 +24,8 @@ def main() -> None:
         if child == 0:
             files.os = FaultyOs(at=fault["at"], kind=fault["kind"])  # type: ignore[assignment]
             try:
-                run(cohort_dir, Path(fault["path"]), encoder, workers=1)
+                # Not before the fork: a child waits for ever for its parent's OpenMP threads.
+                run(cohort_dir, Path(fault["path"]), tiny_encoder(), workers=1)
             except (OSError, PatientsFailedError):  # the fault may meet the reading of an image
                 os._exit(FAILED)
             os._exit(0)
