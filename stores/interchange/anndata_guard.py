@@ -15,14 +15,17 @@ import numpy as np
 
 from stores.claims import check_claim
 from stores.documents import MAX_DOCUMENT_BYTES
-from stores.interchange.zarr_chunks import SIZES, check_chunks
+from stores.interchange.zarr_chunks import SIZES, Shards, check_chunks
 from stores.plain_hdf5 import check_members
 
 ARRAY_DOCUMENTS = ("zarr.json", ".zarray", ".zmetadata")
 NO_CHUNKS = frozenset({*ARRAY_DOCUMENTS, ".zattrs", ".zgroup"})
 CODEC_KEYS = frozenset({"codecs", "index_codecs", "compressor", "filters"})
-# Not sharding: chunks within chunks, each a stream of its own.
-CODECS = frozenset({"bytes", "transpose", "vlen-utf8", "vlen-bytes", "crc32c", "shuffle", *SIZES})
+SHARDING = "sharding_indexed"
+CODECS = frozenset(
+    {"bytes", "transpose", "vlen-utf8", "vlen-bytes", "crc32c", "shuffle", SHARDING, *SIZES}
+)
+MAX_CHUNKS = 2**24  # of one file
 TEXT_BYTES = 16  # an element of an array of texts, whose size its shape does not tell
 
 
@@ -78,7 +81,27 @@ def _check_array(document: Mapping[str, Any], where: Path) -> None:
     if len(compressors) > 1:
         raise ValueError(f"{where} names {len(compressors)} compressors, expected at most one")
     files = (f for f in where.parent.rglob("*") if f.is_file() and f.name not in NO_CHUNKS)
-    check_chunks(files, compressors[0])
+    check_chunks(files, compressors[0], _shards(document, where) if SHARDING in names else None)
+
+
+def _shards(document: Mapping[str, Any], where: Path) -> Shards:
+    """Read how the files of an array are divided.
+
+    Raises:
+        ValueError: Not in the one way that is known.
+    """
+    try:
+        (codec,) = document["codecs"]
+        settings = codec["configuration"]
+        index_codecs = [index_codec["name"] for index_codec in settings["index_codecs"]]
+        outer = document["chunk_grid"]["configuration"]["chunk_shape"]
+        num_chunks = prod(-(-n // m) for n, m in zip(outer, settings["chunk_shape"], strict=True))
+        is_index_first = settings.get("index_location", "end") == "start"
+    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise ValueError(f"{where} does not tell how its files are divided ({error})") from error
+    if index_codecs not in (["bytes"], ["bytes", "crc32c"]) or not 0 < num_chunks <= MAX_CHUNKS:
+        raise ValueError(f"{where} divides its files in a way that is not read")
+    return Shards(num_chunks, 16 * num_chunks + 4 * (len(index_codecs) - 1), is_index_first)
 
 
 def _objects(value: object) -> Iterator[Mapping[str, Any]]:

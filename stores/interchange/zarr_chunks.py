@@ -5,9 +5,12 @@ says.
 """
 
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import MappingProxyType
+from typing import NamedTuple
+
+import numpy as np
 
 from stores.claims import FREE_BYTES, MAX_EXPANSION, check_claim
 
@@ -15,12 +18,24 @@ ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 GZIP_OR_ZLIB = 47  # bits of the window: either header is understood
 
 
-def check_chunks(paths: Iterable[Path], compressor: str) -> None:
+EMPTY = 2**64 - 1  # place and size of a chunk that a shard does not hold
+
+
+class Shards(NamedTuple):
+    """How a file holds several chunks and the index that tells where each lies."""
+
+    num_chunks: int
+    index_bytes: int
+    is_index_first: bool
+
+
+def check_chunks(paths: Iterable[Path], compressor: str, shards: Shards | None) -> None:
     """Refuse chunks that would take more memory than an honest file needs.
 
     Args:
         paths: Files of the chunks.
         compressor: The codec they went through last, a key of ``SIZES``.
+        shards: How a file is divided; None where a file is a chunk.
 
     Raises:
         OSError: one cannot be read.
@@ -28,11 +43,27 @@ def check_chunks(paths: Iterable[Path], compressor: str) -> None:
     """
     for path in paths:
         data = path.read_bytes()
-        try:
-            size = SIZES[compressor](data)
-        except (IndexError, zlib.error) as error:
-            raise ValueError(f"{path} is no {compressor} chunk ({error})") from error
-        check_claim(size, len(data), what=str(path))
+        for chunk in _divide(data, shards) if shards else (data,):
+            try:
+                size = SIZES[compressor](chunk)
+            except (IndexError, zlib.error) as error:
+                raise ValueError(f"{path} is no {compressor} chunk ({error})") from error
+            check_claim(size, len(chunk), what=str(path))
+
+
+def _divide(data: bytes, shards: Shards) -> Iterator[bytes]:
+    """Take the chunks out of a shard (Zarr v3, sharding-indexed codec, version 1.0)."""
+    size = shards.index_bytes
+    index = data[:size] if shards.is_index_first else data[-size:]
+    if len(index) < size:
+        raise ValueError("a shard is shorter than its index")
+    places = np.frombuffer(index, "<u8", count=2 * shards.num_chunks).reshape(-1, 2)
+    for start, length in places.tolist():
+        if start == length == EMPTY:
+            continue
+        if start + length > len(data):
+            raise ValueError("a chunk of a shard lies outside of it")
+        yield data[start : start + length]
 
 
 def _inflated(data: bytes) -> int:

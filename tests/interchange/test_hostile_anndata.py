@@ -56,7 +56,9 @@ def test_an_h5ad_whose_groups_go_round_or_whose_texts_are_a_table_is_refused(h5a
 def cells_zarr(h5ad: Path, request: pytest.FixtureRequest) -> Path:
     anndata = pytest.importorskip("anndata")
     path = h5ad.with_suffix(".zarr")
-    with warnings.catch_warnings(), anndata.settings.override(zarr_write_format=request.param):
+    settings = {"zarr_write_format": request.param, "auto_shard_zarr_v3": False}
+    known = {name: value for name, value in settings.items() if hasattr(anndata.settings, name)}
+    with warnings.catch_warnings(), anndata.settings.override(**known):
         warnings.simplefilter("ignore")  # about the older format
         anndata.read_h5ad(h5ad).write_zarr(path)
     h5ad.unlink()
@@ -71,7 +73,7 @@ def change_array(path: Path, **changes: object) -> None:
 def test_a_zarr_whose_codec_unpickles_is_refused_and_not_run(cells_zarr: Path) -> None:
     is_old = (cells_zarr / "X" / ".zarray").exists()
     evil = {"filters": [{"id": "pickle"}]} if is_old else {"codecs": [{"name": "numcodecs.pickle"}]}
-    change_array(cells_zarr / "obs" / "_index", **evil)
+    change_array(cells_zarr / "X", **evil)
     assert_refused("anndata", cells_zarr, "names the codec '(numcodecs.)?pickle', which is not run")
 
 
@@ -103,6 +105,41 @@ def test_a_zarr_whose_chunk_inflates_to_more_than_an_honest_one_is_refused(
     place = cells_zarr / "X" / ("0.0" if is_old else "c/0/0")
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_bytes(chunk)
+    assert_refused("anndata", cells_zarr, message)
+
+
+SHARDED = {
+    "name": "sharding_indexed",
+    "configuration": {
+        "chunk_shape": [2, 3],
+        "codecs": [{"name": "bytes"}, {"name": "zstd"}],
+        "index_codecs": [{"name": "bytes"}, {"name": "crc32c"}],
+        "index_location": "end",
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("chunk", "place", "message"),
+    [
+        (_zstd_head(2**40), (0, 13), "would take"),
+        (_zstd_head(24), (0, 999), "lies outside"),
+        (b"", None, "shorter than its index"),
+    ],
+    ids=["claim", "outside", "cut"],
+)
+def test_a_zarr_whose_shard_holds_a_bomb_is_refused(
+    cells_zarr: Path, chunk: bytes, place: tuple[int, int] | None, message: str
+) -> None:
+    if (cells_zarr / "X" / ".zarray").exists():
+        pytest.skip("the older format knows no shards")
+    grid = {"name": "regular", "configuration": {"chunk_shape": [4, 3]}}
+    change_array(cells_zarr / "X", codecs=[SHARDED], chunk_grid=grid)
+    missing = (2**64 - 1, 2**64 - 1)
+    index = np.array([missing, place], "<u8").tobytes() + bytes(4) if place else b""
+    shard = cells_zarr / "X" / "c" / "0" / "0"
+    shard.parent.mkdir(parents=True, exist_ok=True)
+    shard.write_bytes(chunk + index)
     assert_refused("anndata", cells_zarr, message)
 
 
