@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from aml_mil.cohort import Cell, Patient
 from aml_mil.embedding.outcome import Checked, Encoded, Outcome, combine
@@ -101,7 +102,13 @@ def run_in_ranks(*runs: dict) -> list[list[int]]:
 
 
 def embed_alone(cohort, path, encoder) -> dict[str, bytes]:
-    run(cohort, path, encoder)
+    """Embed in this process with one thread, as each of several has: sums depend on it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        run(cohort, path, encoder)
+    finally:
+        torch.set_num_threads(before)
     return bag_bytes(path)
 
 
