@@ -26,7 +26,7 @@ from aml_mil.runtime import library_versions, seed_everything
 from aml_mil.ssl.collapse import Alarm, Health, find_alarms, rankme, spread_on_sphere
 from aml_mil.ssl.history import EpochRecord, plot_history, record_epoch, write_history
 from aml_mil.ssl.method import RunLength
-from aml_mil.ssl.ranks import mean_over_ranks, num_ranks, rank
+from aml_mil.ssl.ranks import any_rank, num_ranks, rank
 from aml_mil.ssl.run_files import RunIdentity, load_run, refuse_existing
 from aml_mil.ssl.state import RunPaths, RunState, write_state
 from aml_mil.ssl.tally import EpochTally
@@ -146,7 +146,7 @@ class GigaRun:
                 yield self._measure(lr=lr)
             else:
                 yield GigaProgress(steps_done=self.steps_done)
-            if not self.is_done and _agree(should_stop(), self.device):
+            if not self.is_done and any_rank(should_stop(), device=self.device):
                 self.save()
                 yield GigaProgress(steps_done=self.steps_done, is_stopped=True)
                 return
@@ -276,10 +276,3 @@ class GigaRun:
         rows = [row for row, _ in zip(few, range(MEASURED_PATIENTS), strict=False)]
         encoder.train()
         return rankme(torch.from_numpy(np.stack(rows)))
-
-
-def _agree(wish: bool, device: torch.device) -> bool:  # noqa: FBT001
-    """Stop all processes at the same step."""
-    if num_ranks() == 1:
-        return wish
-    return bool(mean_over_ranks(torch.tensor(float(wish), device=device)) > 0)

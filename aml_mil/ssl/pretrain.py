@@ -23,7 +23,7 @@ from aml_mil.ssl.method import Method, RunLength
 from aml_mil.ssl.methods import build_method
 from aml_mil.ssl.monitor import draw_sample, encode, measure_knn
 from aml_mil.ssl.pool import ImagePool, count_types
-from aml_mil.ssl.ranks import mean_over_ranks, num_ranks, rank
+from aml_mil.ssl.ranks import any_rank, rank
 from aml_mil.ssl.run_files import (
     identify,
     load_run,
@@ -150,7 +150,7 @@ class PretrainRun:
                 yield self._end_epoch(lr=values.lr)
             else:
                 yield self._progress()
-            if not self.is_done and _agree(should_stop(), self.trainer.device):
+            if not self.is_done and any_rank(should_stop(), device=self.trainer.device):
                 self.save()
                 yield self._progress(is_stopped=True)
                 return
@@ -284,10 +284,3 @@ class PretrainRun:
             alarms=alarms,
             is_stopped=is_stopped,
         )
-
-
-def _agree(wish: bool, device: torch.device) -> bool:  # noqa: FBT001
-    """Stop all processes at the same step."""
-    if num_ranks() == 1:
-        return wish
-    return bool(mean_over_ranks(torch.tensor(float(wish), device=device)) > 0)

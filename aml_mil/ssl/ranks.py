@@ -79,3 +79,10 @@ def sum_over_ranks(values: Tensor) -> Tensor:
 def mean_over_ranks(values: Tensor) -> Tensor:
     """Average a tensor over all processes."""
     return sum_over_ranks(values) / num_ranks()
+
+
+def any_rank(wish: bool, *, device: torch.device) -> bool:  # noqa: FBT001
+    """Tell every process whether any of them wishes it, so that all stop at the same step."""
+    if num_ranks() == 1:
+        return wish
+    return bool(sum_over_ranks(torch.tensor(float(wish), device=device)) > 0)
