@@ -13,9 +13,9 @@ from cli.flags import config_from, config_options
 from cli.output import json_option, note, print_facts, print_json
 from cli.pretrain_run import say, stop_signals
 from cli.progress import with_bar
+from cli.training_fold import check_folds, check_out, read_roles, training_fold_options
 
 if TYPE_CHECKING:
-    from aml_mil.cohort import FoldRoles
     from aml_mil.giga.run import GigaRun
 
 
@@ -28,13 +28,7 @@ if TYPE_CHECKING:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Where the encoder of patients goes; state, history and picture lie beside it.",
 )
-@click.option(
-    "--folds",
-    "folds_path",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Table patient_id,fold: learn from the training patients of --fold only.",
-)
-@click.option("--fold", type=click.IntRange(min=0), help="Which fold of --folds, from 0.")
+@training_fold_options
 @click.option(
     "--allow-transductive",
     is_flag=True,
@@ -67,9 +61,10 @@ def giga_ssl(
     from aml_mil.ssl.processes import joined_processes
     from aml_mil.ssl.ranks import rank
 
-    _check_usage(out=out, folds_path=folds_path, fold=fold)
+    check_folds(folds_path, fold)
+    check_out(out)
     config = config_from(GigaConfig, values, config_path=config_path)
-    roles = None if fold is None else _roles(folds_path, fold)
+    roles = read_roles(folds_path, fold) if folds_path and fold is not None else None
     named = {"store": store, "folds": str(folds_path or ""), "fold": fold}
     with joined_processes(config.device) as device:
         path = store if fold is None else store.replace("{fold}", str(fold))
@@ -87,25 +82,6 @@ def giga_ssl(
             _follow(run, is_stopping)
         if rank() == 0:
             _report(run, as_json=as_json)
-
-
-def _check_usage(*, out: Path, folds_path: Path | None, fold: int | None) -> None:
-    if (folds_path is None) != (fold is None):
-        raise click.UsageError("--folds and --fold belong together: which patients are trained on")
-    if out.suffix != ".safetensors":
-        raise click.UsageError(f"--out: expected a name that ends in .safetensors, got {out.name}")
-    if not out.parent.is_dir():
-        raise click.UsageError(f"--out: there is no folder {out.parent}; make it first")
-
-
-def _roles(folds_path: Path | None, fold: int) -> "FoldRoles":
-    from aml_mil.cohort import read_folds, roles_of
-
-    assert folds_path is not None
-    try:
-        return roles_of(read_folds(folds_path), fold)
-    except ValueError as error:
-        raise click.UsageError(f"--fold: {error}") from error
 
 
 def _follow(run: "GigaRun", is_stopping: Callable[[], bool]) -> None:

@@ -9,6 +9,7 @@ from aml_mil.ssl import DinoConfig, PretrainConfig, SimclrConfig, SupervisedConf
 from cli.flags import config_from, config_options
 from cli.output import json_option, note, print_facts, print_json
 from cli.pretrain_run import read_sources, say, train
+from cli.training_fold import check_folds, check_out, read_roles, training_fold_options
 
 if TYPE_CHECKING:
     from aml_mil.ssl.pool import ImageSource
@@ -40,13 +41,7 @@ def _add_method(name: str, config_class: type[PretrainConfig]) -> None:
         type=click.Path(dir_okay=False, path_type=Path),
         help="Where the encoder goes.",
     )
-    @click.option(
-        "--folds",
-        "folds_path",
-        type=click.Path(dir_okay=False, path_type=Path),
-        help="Table patient_id,fold: learn from the training patients of --fold only.",
-    )
-    @click.option("--fold", type=click.IntRange(min=0), help="Which fold of --folds, from 0.")
+    @training_fold_options
     @click.option("--resume", is_flag=True, help="Go on from where the run of --out was stopped.")
     @click.option(
         "--preview",
@@ -118,7 +113,7 @@ def convert(
     """
     from aml_mil.encoders.converters import convert_checkpoint
 
-    _check_out(out)
+    check_out(out)
     conversion = convert_checkpoint(
         weights, out, architecture=architecture, image_size_px=image_size_px
     )
@@ -142,39 +137,26 @@ def _check_usage(
     fold: int | None,
     resume: bool,
 ) -> None:
-    if (folds_path is None) != (fold is None):
-        raise click.UsageError("--folds and --fold belong together: which patients are trained on")
+    check_folds(folds_path, fold)
     if (out is None) == (preview is None):
         raise click.UsageError("expected either --out ENC.safetensors or --preview FILE.png")
     if resume and preview is not None:
         raise click.UsageError("--resume has no effect with --preview")
     if out is not None:
-        _check_out(out)
+        check_out(out)
     if preview is not None and preview.suffix != ".png":
         raise click.UsageError(f"--preview: expected a name that ends in .png, got {preview.name}")
-
-
-def _check_out(out: Path) -> None:
-    if out.suffix != ".safetensors":
-        raise click.UsageError(f"--out: expected a name that ends in .safetensors, got {out.name}")
-    if not out.parent.is_dir():
-        raise click.UsageError(f"--out: there is no folder {out.parent}; make it first")
 
 
 def _find_sources(
     cohort: Path, config: PretrainConfig, *, folds_path: Path | None, fold: int | None
 ) -> "tuple[ImageSource, ...]":
-    from aml_mil.cohort import read_folds, roles_of
     from aml_mil.ssl.checks import check_patients, choose_sources
     from aml_mil.ssl.pool import find_sources
 
     if folds_path is None or fold is None:
         return choose_sources(find_sources(cohort), config)
-    folds = read_folds(folds_path)
-    try:
-        roles = roles_of(folds, fold)
-    except ValueError as error:
-        raise click.UsageError(f"--fold: {error}") from error
+    roles = read_roles(folds_path, fold)
     sources = find_sources(cohort, patients=roles.train)
     check_patients(sources, roles.train)
     return choose_sources(sources, config)
