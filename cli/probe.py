@@ -11,8 +11,8 @@ from cli.output import json_option, note, print_json, print_table
 from cli.progress import with_bar
 
 if TYPE_CHECKING:
-    from aml_mil.giga.label_curves import CurvePoint
     from aml_mil.giga.probe import ProbeResult
+    from aml_mil.report.label_fractions import CurvePoint
 
 
 @click.command()

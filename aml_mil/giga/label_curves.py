@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from aml_mil.evaluation.bootstrap import bca_interval, fold_mean, jackknife_influence, resample
 from aml_mil.evaluation.metrics import METRICS
 from aml_mil.evaluation.patients import PatientScores
+from aml_mil.report.label_fractions import CurvePoint
 
 FloatArray = NDArray[np.float64]
 
@@ -41,31 +42,6 @@ class DrawFigures:
     f1: float
     roc_auc: float
     pr_auc: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CurvePoint:
-    """One method at one share of the labels.
-
-    Attributes:
-        method: Name.
-        fraction: Of the labels, up to 1.
-        num_labels: Known labels, mean over folds.
-        metric: f1, roc_auc or pr_auc, macro.
-        mean: Over the draws.
-        sd: Over the draws, with n - 1; None for one draw.
-        low: Lower end of the 95% interval over test patients.
-        high: Upper end.
-    """
-
-    method: str
-    fraction: float
-    num_labels: float
-    metric: str
-    mean: float
-    sd: float | None
-    low: float | None
-    high: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -14,7 +14,6 @@ from aml_mil.giga.bags import PatientBags, read_bags
 from aml_mil.giga.checks import check_unseen
 from aml_mil.giga.fractions import LabelDraw, LabelDraws, draw_labels, role_places
 from aml_mil.giga.label_curves import (
-    CurvePoint,
     DrawFigures,
     MethodScores,
     curve_points,
@@ -25,6 +24,7 @@ from aml_mil.giga.probe_models import fit_heads, regress
 from aml_mil.giga.representations import load_files, represent
 from aml_mil.mil.leakage import Leakage
 from aml_mil.mil.plan import make_plans
+from aml_mil.report.label_fractions import CurvePoint
 from aml_mil.runtime import resolve_device
 
 FIT_MIL = "fit_mil"

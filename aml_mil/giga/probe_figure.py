@@ -6,9 +6,8 @@ from types import MappingProxyType
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from aml_mil.giga.label_curves import CurvePoint
 from aml_mil.report.drawing import GREY, PALETTE, panels, styled
-from aml_mil.report.label_fractions import METHOD_NAMES
+from aml_mil.report.label_fractions import CurvePoint
 
 METRICS = MappingProxyType({"roc_auc": "ROC-AUC, macro", "f1": "F1, macro"})
 DODGE = 0.025
@@ -43,7 +42,7 @@ def _draw_method(axis: Axes, points: Sequence[CurvePoint], *, place: int, num_me
     shift = 1 + DODGE * (place - (num_methods - 1) / 2)
     x = [point.num_labels * shift for point in points]
     colour = GREY if points[0].method == "colour" else PALETTE[place]
-    name = METHOD_NAMES.get(points[0].method, points[0].method)
+    name = points[0].title
     axis.plot(x, [p.mean for p in points], marker="o", markersize=3.5, color=colour, label=name)
     for at, point in zip(x, points, strict=True):
         if point.low is not None and point.high is not None:

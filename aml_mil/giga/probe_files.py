@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from aml_mil.giga.errors import GigaError
-from aml_mil.giga.label_curves import CurvePoint, DrawFigures
+from aml_mil.giga.label_curves import DrawFigures
 from aml_mil.giga.probe import ProbeResult
 from aml_mil.giga.probe_figure import draw_curves
 from aml_mil.report.drawing import save_figure
-from aml_mil.report.label_fractions import CURVES_FILE
+from aml_mil.report.label_fractions import CURVES_FILE, CurvePoint
 from aml_mil.ssl.state import write_file
 from stores import JSON
 

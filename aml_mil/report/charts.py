@@ -17,7 +17,7 @@ from aml_mil.evaluation.attention import AttentionByType
 from aml_mil.evaluation.bootstrap import Interval
 from aml_mil.evaluation.curves import Curve
 from aml_mil.report.drawing import GREY, KIND_COLOURS, PALETTE
-from aml_mil.report.label_fractions import FractionPoint
+from aml_mil.report.label_fractions import CurvePoint
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -208,7 +208,7 @@ def cell_map_chart(cells: MappedCells) -> Any:
     return plot
 
 
-def label_fraction_chart(points: Sequence[FractionPoint]) -> Any:
+def label_fraction_chart(points: Sequence[CurvePoint]) -> Any:
     """Draw every method's ROC-AUC over the number of known labels."""
     own = [point for point in points if point.metric == "roc_auc"]
     plot = _figure(height=360, x_axis_type="log")
@@ -217,10 +217,10 @@ def label_fraction_chart(points: Sequence[FractionPoint]) -> Any:
     plot.xaxis.ticker = sorted(ticks)
     plot.xaxis.major_label_overrides = ticks
     entries = []
-    methods = list(dict.fromkeys(point.method for point in own))
+    methods = list(dict.fromkeys(point.title for point in own))
     for place, (method, colour, marker) in enumerate(zip(methods, COLOURS, MARKERS, strict=False)):
         shift = 1 + METHOD_SHIFT * (place - (len(methods) - 1) / 2)
-        found = [point for point in own if point.method == method]
+        found = [point for point in own if point.title == method]
         source = ColumnDataSource(
             {
                 "x": [point.num_labels * shift for point in found],

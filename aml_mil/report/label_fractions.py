@@ -23,16 +23,17 @@ METHOD_NAMES = MappingProxyType(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FractionPoint:
-    """One method at one share of the labels.
+class CurvePoint:
+    """One method at one share of the labels, a row of probe_curves.csv.
 
     Attributes:
-        method: Name for readers.
+        method: Name.
         fraction: Of the labels, up to 1.
         num_labels: Known labels, mean over folds.
         metric: f1, roc_auc or pr_auc, macro.
-        mean: Over the draws of labels.
-        low: Lower end of the 95% interval over test patients; None where there is none.
+        mean: Over the draws.
+        sd: Over the draws, with n - 1; None for one draw.
+        low: Lower end of the 95% interval over test patients.
         high: Upper end.
     """
 
@@ -41,11 +42,17 @@ class FractionPoint:
     num_labels: float
     metric: str
     mean: float
+    sd: float | None
     low: float | None
     high: float | None
 
+    @property
+    def title(self) -> str:
+        """The method's name for readers."""
+        return METHOD_NAMES.get(self.method, self.method)
 
-def read_label_fractions(folder: Path) -> tuple[FractionPoint, ...]:
+
+def read_label_fractions(folder: Path) -> tuple[CurvePoint, ...]:
     """Read the curves that a probe left in a run folder; none without them.
 
     Raises:
@@ -63,12 +70,12 @@ def read_label_fractions(folder: Path) -> tuple[FractionPoint, ...]:
             ) from error
 
 
-def label_fraction_table(points: Sequence[FractionPoint]) -> Table:
+def label_fraction_table(points: Sequence[CurvePoint]) -> Table:
     """Return a row for every method and share."""
     rows: dict[tuple[str, str], dict[str, str]] = {}
     for point in points:
         share = f"{point.fraction:.0%} ({point.num_labels:.0f})"
-        rows.setdefault((point.method, share), {})[point.metric] = _figure(point)
+        rows.setdefault((point.title, share), {})[point.metric] = _figure(point)
     return Table(
         caption="Macro figures with a share of the labels: mean over draws of the labels "
         "(95% interval over test patients)",
@@ -80,19 +87,24 @@ def label_fraction_table(points: Sequence[FractionPoint]) -> Table:
     )
 
 
-def _point(row: dict[str, str]) -> FractionPoint:
-    return FractionPoint(
-        method=METHOD_NAMES.get(row["method"], row["method"]),
+def _point(row: dict[str, str]) -> CurvePoint:
+    return CurvePoint(
+        method=row["method"],
         fraction=float(row["fraction"]),
         num_labels=float(row["num_labels"]),
         metric=row["metric"],
         mean=float(row["mean"]),
-        low=float(row["low"]) if row["low"] else None,
-        high=float(row["high"]) if row["high"] else None,
+        sd=_optional(row["sd"]),
+        low=_optional(row["low"]),
+        high=_optional(row["high"]),
     )
 
 
-def _figure(point: FractionPoint) -> str:
+def _optional(text: str) -> float | None:
+    return float(text) if text else None
+
+
+def _figure(point: CurvePoint) -> str:
     if point.low is None or point.high is None:
         return f"{point.mean:.2f}"
     return f"{point.mean:.2f} ({point.low:.2f}–{point.high:.2f})"

@@ -27,7 +27,7 @@ from aml_mil.report.charts import (
     history_chart,
     label_fraction_chart,
 )
-from aml_mil.report.label_fractions import FractionPoint, label_fraction_table, read_label_fractions
+from aml_mil.report.label_fractions import CurvePoint, label_fraction_table, read_label_fractions
 from aml_mil.report.page import render_page
 from aml_mil.report.provenance import provenance_of
 from aml_mil.report.run_patients import MAX_MAP_CELLS, PatientPage, PatientRead, PatientReader
@@ -193,7 +193,7 @@ def _class_row(label: str, pages: Sequence[PatientPage]) -> tuple[str, ...]:
     return (label, str(len(sizes)), str(sum(sizes)), median_and_range(sizes), str(wrong))
 
 
-def _curve_charts(run: OpenRun, fractions: Sequence[FractionPoint], *, seed: int) -> dict[str, Any]:
+def _curve_charts(run: OpenRun, fractions: Sequence[CurvePoint], *, seed: int) -> dict[str, Any]:
     intervals = bootstrap_intervals(run.scores, seed=seed)
     curves = {
         "roc": (roc_curves(run.scores, seed=seed), intervals["roc_auc"]),

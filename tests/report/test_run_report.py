@@ -14,10 +14,10 @@ from aml_mil.cohort import read_cohort
 from aml_mil.evaluation import EvaluationError
 from aml_mil.evaluation.patients import PatientScores
 from aml_mil.evaluation.run import open_run
-from aml_mil.giga.label_curves import CurvePoint
 from aml_mil.giga.probe import ProbeResult
 from aml_mil.giga.probe_files import write_probe
 from aml_mil.report import run_patients, run_report
+from aml_mil.report.label_fractions import CurvePoint
 from aml_mil.report.run_report import Report, build_report
 from cli.main import main
 from tests.command_line import RunCommand
