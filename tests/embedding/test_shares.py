@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from aml_mil.cohort import Cell, Patient
 from aml_mil.embedding.outcome import Checked, Encoded, Outcome, combine
@@ -19,6 +18,7 @@ from aml_mil.embedding.shares import gather, own_share, share_out, tell_all
 from stores import open_store
 from tests.embedding.drawing import bag_bytes, draw_patient, run, write_table
 from tests.embedding.embed_in_ranks import LEFT_ALONE
+from tests.threads import one_thread
 
 REPOSITORY = Path(__file__).parents[2]
 NUM_PATIENTS = 10
@@ -103,12 +103,8 @@ def run_in_ranks(*runs: dict) -> list[list[int]]:
 
 def embed_alone(cohort, path, encoder) -> dict[str, bytes]:
     """Embed in this process with one thread, as each of several has: sums depend on it."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         run(cohort, path, encoder)
-    finally:
-        torch.set_num_threads(before)
     return bag_bytes(path)
 
 

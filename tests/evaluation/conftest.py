@@ -1,18 +1,7 @@
-from collections.abc import Iterator
-
 import pytest
-import torch
 
 from tests.evaluation.cohorts import Fitted, draw_cohort, fit_on
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _one_thread() -> Iterator[None]:
-    """Keep products of a few rows from being spread over threads that wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+from tests.threads import single_thread as single_thread
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,10 @@
 """A run whose names try to be markup, and the report of it."""
 
 import csv
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-import torch
 
 from aml_mil.cohort import read_cohort
 from aml_mil.embedding import embed
@@ -14,6 +12,7 @@ from aml_mil.encoders import load_encoder
 from aml_mil.mil import FitConfig, fit
 from tests.command_line import RunCommand, runner
 from tests.evaluation.cohorts import EMBED, SIZE_PX, draw_cohort
+from tests.threads import single_thread as single_thread
 
 EVIL_PATIENT = "<script>alert(1)</script>"
 EVIL_LABEL = "red<img src=x onerror=alert(2)>"
@@ -26,15 +25,6 @@ class EvilRun(NamedTuple):
     cohort: Path
     store: Path
     run: Path
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _one_thread() -> Iterator[None]:
-    """Keep products of a few rows from being spread over threads that wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture
