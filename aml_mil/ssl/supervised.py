@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from aml_mil.ssl.config import PretrainConfig, with_shared_settings
+from aml_mil.ssl.config import PretrainConfig, require_at_least, with_shared_settings
 from aml_mil.ssl.method import (
     Method,
     OptimiserSettings,
@@ -34,6 +34,8 @@ class SupervisedConfig(PretrainConfig):
         weight_decay: Of weights; biases and norms have none. Source: ours (none).
         warmup: Linear rise of the learning rate: below 1 a share of the run, else epochs.
             Source: ours (none).
+        jitter: Largest change of brightness, contrast and saturation, a quarter of it for the hue,
+            so that types are not told apart by their stain. Source: ours (none in P, H).
     """
 
     architecture: str = "resnet34"
@@ -43,9 +45,11 @@ class SupervisedConfig(PretrainConfig):
     momentum: float = 0.9
     weight_decay: float = 0.0
     warmup: float = 0.0
+    jitter: float = 0.0
 
     def __post_init__(self) -> None:
         PretrainConfig.__post_init__(self)
+        require_at_least(self, 0, "jitter")
         if not 0 < self.momentum < 1:
             raise ValueError(f"momentum: expected a number between 0 and 1, got {self.momentum}")
 
@@ -81,8 +85,9 @@ class Supervised(Method):
         return OptimiserSettings(name="sgd", momentum=self.config.momentum, is_nesterov=True)
 
     def views(self) -> Views:
-        """One picture, moved and erased at random."""
-        return Views([supervised_pipeline(self.config.image_size_px)], seed=self.config.seed)
+        """One picture, moved and erased at random, and recoloured if asked."""
+        pipeline = supervised_pipeline(self.config.image_size_px, jitter=self.config.jitter)
+        return Views([pipeline], seed=self.config.seed)
 
     def values_at(self, step: int) -> StepValues:
         """Rise during the warm-up, if there is one, then stay."""

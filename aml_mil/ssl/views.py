@@ -20,6 +20,7 @@ import cv2
 
 Image = NDArray[np.uint8]
 BORDER = cv2.BORDER_REFLECT_101
+JITTER_P = 0.8  # Source: V, D.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +48,7 @@ class CropRecipe:
     jitter: float = 0.8
     saturation: float = 0.8
     hue: float = 0.2
-    jitter_p: float = 0.8
+    jitter_p: float = JITTER_P
     grey: float = 0.2
     blur: float = 0.5
     solarise: float = 0.0
@@ -62,12 +63,8 @@ class CropRecipe:
                 ),
                 A.HorizontalFlip(p=0.5),
                 A.VerticalFlip(p=0.5),
-                A.ColorJitter(
-                    brightness=(1 - self.jitter, 1 + self.jitter),
-                    contrast=(1 - self.jitter, 1 + self.jitter),
-                    saturation=(1 - self.saturation, 1 + self.saturation),
-                    hue=(-self.hue, self.hue),
-                    p=self.jitter_p,
+                jitter_colour(
+                    self.jitter, saturation=self.saturation, hue=self.hue, p=self.jitter_p
                 ),
                 A.ToGray(p=self.grey),
                 A.GaussianBlur(blur_limit=0, sigma_limit=(0.1, 2.0), p=self.blur),
@@ -76,8 +73,25 @@ class CropRecipe:
         )
 
 
-def supervised_pipeline(size_px: int) -> A.Compose:
-    """Rotate, rescale, move, erase and flip, as the supervised encoder of the AML papers."""
+def jitter_colour(change: float, *, saturation: float, hue: float, p: float) -> A.ColorJitter:
+    """Change brightness and contrast by up to a share of each, saturation and hue likewise."""
+    return A.ColorJitter(
+        brightness=(1 - change, 1 + change),
+        contrast=(1 - change, 1 + change),
+        saturation=(1 - saturation, 1 + saturation),
+        hue=(-hue, hue),
+        p=p,
+    )
+
+
+def supervised_pipeline(size_px: int, *, jitter: float = 0.0) -> A.Compose:
+    """Rotate, rescale, move, erase and flip, as the supervised encoder of the AML papers.
+
+    Args:
+        size_px: Side of the picture.
+        jitter: Largest change of colour, see `SupervisedConfig`; 0 for none, as in the papers.
+    """
+    colour = [jitter_colour(jitter, saturation=jitter, hue=jitter / 4, p=JITTER_P)] if jitter else []
     return A.Compose(
         [
             A.Affine(
@@ -90,6 +104,7 @@ def supervised_pipeline(size_px: int) -> A.Compose:
             A.HorizontalFlip(p=0.5),
             A.VerticalFlip(p=0.5),
             A.Resize(size_px, size_px, interpolation=cv2.INTER_AREA),
+            *colour,
             A.Erasing(scale=(0.02, 0.33), p=0.5),
         ]
     )

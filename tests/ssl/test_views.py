@@ -89,6 +89,18 @@ def test_the_supervised_picture_keeps_the_size_asked_for() -> None:
     assert view.dtype == np.uint8
 
 
+def test_the_supervised_picture_changes_colour_only_when_asked() -> None:
+    flat = np.full((20, 20, 3), (180, 120, 90), dtype=np.uint8)
+
+    def colours(jitter: float) -> set[tuple[int, ...]]:
+        views = Views([supervised_pipeline(20, jitter=jitter)], seed=0)
+        pictures = [views(flat, epoch=0, cell=cell)[0] for cell in range(8)]
+        return {tuple(pixel) for p in pictures for pixel in p.reshape(-1, 3).tolist() if any(pixel)}
+
+    assert colours(0.0) == {(180, 120, 90)}
+    assert len(colours(0.4)) > 3
+
+
 @pytest.mark.slow
 def test_the_import_opens_no_connection() -> None:
     script = (
