@@ -1,0 +1,163 @@
+"""How models chosen on validation patients hold when every patient's stain has changed.
+
+    python -m benchmarks.robustness RUN=SHIFTED_STORE [RUN=SHIFTED_STORE …] [--json FILE]
+
+A RUN is a folder of fit-mil, SHIFTED_STORE the same encoder's features of a copy of the cohort made
+by `benchmarks.shifted_cohort`. Each fold's heads and floors are applied to the fold's **validation**
+patients, as they are and changed: test patients choose nothing. The epoch of each head was chosen
+on the same patients, for all runs alike, so the figures are a little too good.
+
+`ensemble` averages the probabilities of all runs. Floors are fitted on the training patients. The
+interval is over patients, of the seeds' averaged probabilities.
+"""
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from tabulate import tabulate
+
+from aml_mil.evaluation.assessment import assess
+from aml_mil.evaluation.differences import paired_intervals
+from aml_mil.evaluation.floors import patient_colours
+from aml_mil.evaluation.patient_cells import read_bag
+from aml_mil.evaluation.patients import PatientScores, patient_scores
+from aml_mil.evaluation.predict import heads_by_fold
+from aml_mil.mil.run_dir import Run
+from stores import FeatureStore, open_store
+
+FloatArray = npt.NDArray[np.float64]
+
+
+def score_run(run: Run, shifted: Path) -> dict[str, tuple[PatientScores, PatientScores]]:
+    """Predict the validation patients of every fold, as they are and changed.
+
+    Args:
+        run: A finished run of one store.
+        shifted: The same patients' store, changed.
+
+    Returns:
+        The run under its folder's name, and the floors ``colour`` and ``mean_pooling``.
+    """
+    predictions = run.predictions()
+    validation = predictions.of_role("validation")
+    plain = patient_scores(replace(validation, roles=("test",) * len(validation.patient_ids)))
+    heads = heads_by_fold(run)
+    with open_store(shifted) as store:
+        changed = np.zeros_like(plain.probabilities)
+        for place, patient_id in enumerate(plain.patient_ids):
+            fold = int(plain.folds[place])
+            changed[:, place] = read_bag(heads[fold], store.read(patient_id).features).probabilities
+        scores = {run.path.name: (plain, replace(plain, probabilities=changed))}
+        with open_store(run.document["stores"][0]["path"]) as own:
+            train = {
+                fold: sorted(
+                    set(predictions.of_replicate(fold, 0).of_role("train").patient_ids)
+                )
+                for fold in heads
+            }
+            figures, figures_changed = _floor_figures(own), _floor_figures(store)
+    labels = dict(zip(predictions.patient_ids, predictions.targets.tolist(), strict=True))
+    for name in figures:
+        pair = [
+            _floor(plain, train, labels, figures[name], asked)
+            for asked in (figures[name], figures_changed[name])
+        ]
+        scores[name] = (pair[0], pair[1])
+    return scores
+
+
+def _floor_figures(store: FeatureStore) -> dict[str, dict[str, FloatArray]]:
+    figures: dict[str, dict[str, FloatArray]] = {"colour": {}, "mean_pooling": {}}
+    for bag_id in store.bag_ids:
+        bag = store.read(bag_id)
+        pooled = bag.features.astype(np.float64)
+        figures["mean_pooling"][bag_id] = pooled.mean(axis=tuple({0, *range(2, pooled.ndim)}))
+        if bag.colour is not None:
+            ends = np.array([0, len(bag.colour)])
+            figures["colour"][bag_id] = patient_colours(bag.colour, ends)[0]
+    return {name: of_patient for name, of_patient in figures.items() if of_patient}
+
+
+def _floor(
+    like: PatientScores,
+    train: Mapping[int, Sequence[str]],
+    labels: Mapping[str, int],
+    figures: Mapping[str, FloatArray],
+    asked: Mapping[str, FloatArray],
+) -> PatientScores:
+    """Fit on the training patients' figures, and predict the validation patients'."""
+    probabilities = np.zeros((1, *like.probabilities.shape[1:]))
+    for fold, rows in like.fold_rows.items():
+        model = make_pipeline(
+            StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=10_000)
+        )
+        model.fit([figures[p] for p in train[fold]], [labels[p] for p in train[fold]])
+        x = [asked[like.patient_ids[row]] for row in rows]
+        probabilities[0][np.ix_(rows, model.classes_)] = model.predict_proba(x)
+    return replace(like, seeds=(0,), probabilities=probabilities)
+
+
+def table(scores: Mapping[str, tuple[PatientScores, PatientScores]]) -> list[dict[str, Any]]:
+    """Return a row for each model: macro ROC-AUC as they are, changed, and the fall."""
+    rows = []
+    for name, (plain, changed) in scores.items():
+        row: dict[str, Any] = {"model": name}
+        for kind, of_kind in (("plain", plain), ("shifted", changed)):
+            figure = assess(of_kind).macro["roc_auc"]
+            row |= {
+                kind: figure.mean,
+                f"{kind}_averaged": figure.averaged,
+                f"{kind}_low": figure.low,
+                f"{kind}_high": figure.high,
+            }
+        fall = paired_intervals(changed, plain)["roc_auc"]["macro"]
+        rows.append(row | {"fall": fall.estimate, "fall_low": fall.low, "fall_high": fall.high})
+    return rows
+
+
+def ensemble(scores: Sequence[PatientScores]) -> PatientScores:
+    """Average the probabilities of several runs over the same patients and folds."""
+    mean = np.mean([s.averaged for s in scores], axis=0)
+    return replace(scores[0], seeds=(0,), probabilities=mean[None])
+
+
+def main() -> None:
+    """Score, print, and write JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("pairs", nargs="+", metavar="RUN=SHIFTED_STORE")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    scores: dict[str, tuple[PatientScores, PatientScores]] = {}
+    runs: list[str] = []
+    for pair in options.pairs:
+        path, _, shifted = pair.partition("=")
+        run = Run(path)
+        for name, of_model in score_run(run, Path(shifted)).items():
+            is_run = name == run.path.name
+            store = Path(run.document["stores"][0]["path"]).stem
+            key = name if is_run or name == "colour" else f"{name} of {store}"
+            scores.setdefault(key, of_model)
+        runs.append(run.path.name)
+    if len(runs) > 1:
+        scores["ensemble"] = (
+            ensemble([scores[name][0] for name in runs]),
+            ensemble([scores[name][1] for name in runs]),
+        )
+    rows = table(scores)
+    print("macro ROC-AUC of the validation patients")
+    print(tabulate(rows, headers="keys", floatfmt=".3f"))
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
