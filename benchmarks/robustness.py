@@ -2,10 +2,10 @@
 
     python -m benchmarks.robustness RUN=SHIFTED_STORE [RUN=SHIFTED_STORE …] [--json FILE]
 
-A RUN is a folder of fit-mil, SHIFTED_STORE the same encoder's features of a copy of the cohort made
-by `benchmarks.shifted_cohort`. Each fold's heads and floors are applied to the fold's **validation**
-patients, as they are and changed: test patients choose nothing. The epoch of each head was chosen
-on the same patients, for all runs alike, so the figures are a little too good.
+A RUN is a folder of fit-mil, SHIFTED_STORE the same encoder's features of a copy of the cohort
+made by `benchmarks.shifted_cohort`. Each fold's heads and floors are applied to the fold's
+**validation** patients, as they are and changed: test patients choose nothing. The epoch of each
+head was chosen on the same patients, for all runs alike, so the figures are a little too good.
 
 `ensemble` averages the probabilities of all runs. Floors are fitted on the training patients. The
 interval is over patients, of the seeds' averaged probabilities.
@@ -59,9 +59,7 @@ def score_run(run: Run, shifted: Path) -> dict[str, tuple[PatientScores, Patient
         scores = {run.path.name: (plain, replace(plain, probabilities=changed))}
         with open_store(run.document["stores"][0]["path"]) as own:
             train = {
-                fold: sorted(
-                    set(predictions.of_replicate(fold, 0).of_role("train").patient_ids)
-                )
+                fold: sorted(set(predictions.of_replicate(fold, 0).of_role("train").patient_ids))
                 for fold in heads
             }
             figures, figures_changed = _floor_figures(own), _floor_figures(store)

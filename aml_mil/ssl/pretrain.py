@@ -228,7 +228,8 @@ class PretrainRun:
             perplexity=None if usage is None else float(perplexity(usage)),
             **self._look_at_features(),
         )
-        is_early = epoch < self.config.epochs and epoch <= EARLY_SHARE * self.config.epochs
+        early_epochs = max(1, EARLY_SHARE * self.config.epochs)
+        is_early = epoch < self.config.epochs and epoch <= early_epochs
         found = find_alarms(health, start=self.start, epoch=epoch, is_early=is_early)
         known = {alarm.kind for alarm in self.alarms}
         new = tuple(alarm for alarm in found if alarm.kind not in known)

@@ -13,6 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from aml_mil.runtime import PRECISION_DTYPES, Precision
 from aml_mil.ssl.batch_norm import share_batch_norms
+from aml_mil.ssl.lowered_conv import lower_small_maps
 from aml_mil.ssl.method import Method, StepOutput
 from aml_mil.ssl.monitor import normalise
 from aml_mil.ssl.optimiser import LayerwiseOptimiser
@@ -41,6 +42,8 @@ class Trainer:
     def __init__(self, method: Method, *, device: torch.device, precision: Precision) -> None:
         if num_ranks() > 1:
             share_batch_norms(method, device_type=device.type)
+        if device.type == "cpu":
+            lower_small_maps(method)
         self.method = method.to(device).to(memory_format=torch.channels_last)
         self.method.train()
         self.device = device

@@ -91,7 +91,9 @@ def supervised_pipeline(size_px: int, *, jitter: float = 0.0) -> A.Compose:
         size_px: Side of the picture.
         jitter: Largest change of colour, see `SupervisedConfig`; 0 for none, as in the papers.
     """
-    colour = [jitter_colour(jitter, saturation=jitter, hue=jitter / 4, p=JITTER_P)] if jitter else []
+    colour = (
+        [jitter_colour(jitter, saturation=jitter, hue=jitter / 4, p=JITTER_P)] if jitter else []
+    )
     return A.Compose(
         [
             A.Affine(
@@ -104,7 +106,7 @@ def supervised_pipeline(size_px: int, *, jitter: float = 0.0) -> A.Compose:
             A.HorizontalFlip(p=0.5),
             A.VerticalFlip(p=0.5),
             A.Resize(size_px, size_px, interpolation=cv2.INTER_AREA),
-            *colour,
+            *([colour] if jitter else []),
             A.Erasing(scale=(0.02, 0.33), p=0.5),
         ]
     )
