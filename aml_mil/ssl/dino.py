@@ -25,14 +25,11 @@ from aml_mil.ssl.method import (
     RunLength,
     StepOutput,
     StepValues,
-    build_backbone,
     encode_crops,
 )
 from aml_mil.ssl.schedules import (
     cosine_schedule,
-    length_in_steps,
     linear_schedule,
-    warmup_cosine_schedule,
 )
 from aml_mil.ssl.views import CropRecipe, Views
 
@@ -127,12 +124,10 @@ class Dino(Method):
     name = "dino"
 
     def __init__(self, config: DinoConfig, length: RunLength) -> None:
-        super().__init__()
+        super().__init__(config, length)
         self.config = config
-        self.length = length
-        self.backbone, num_features = build_backbone(config)
         self.head = DinoHead(
-            num_features,
+            self.num_features,
             hidden=config.head_hidden,
             bottleneck=config.head_bottleneck,
             num_outputs=config.outputs,
@@ -188,13 +183,7 @@ class Dino(Method):
 
     def values_at(self, step: int) -> StepValues:
         """Warm up and fall along a cosine; the weight decay rises along another."""
-        lr = warmup_cosine_schedule(
-            step,
-            num_steps=self.length.num_steps,
-            num_warmup_steps=self._steps(self.config.warmup),
-            peak=self.config.lr * self.config.batch_size / 256,
-            end=FINAL_LR,
-        )
+        lr = self.scheduled_lr(self.config, step, end=FINAL_LR)
         weight_decay = cosine_schedule(
             step,
             num_steps=self.length.num_steps,
@@ -207,7 +196,7 @@ class Dino(Method):
         """Set the teacher's temperature."""
         self._teacher_temperature = linear_schedule(
             step,
-            num_steps=self._steps(self.config.teacher_warmup),
+            num_steps=self.steps(self.config.teacher_warmup),
             start=self.config.first_teacher_temperature,
             end=self.config.teacher_temperature,
         )
@@ -233,7 +222,7 @@ class Dino(Method):
         for parameter in self.parameters():
             if parameter.grad is not None:
                 nn.utils.clip_grad_norm_(parameter, self.config.clip)
-        if step < self._steps(self.config.freeze):
+        if step < self.steps(self.config.freeze):
             self.head.last.weight.grad = None
 
     def after_update(self, step: int) -> None:
@@ -244,11 +233,6 @@ class Dino(Method):
         update_teacher(self.teacher["backbone"], self.backbone, momentum=momentum)
         update_teacher(self.teacher["head"], self.head, momentum=momentum)
         self.centre.update(self._newest)
-
-    def _steps(self, length: float) -> int:
-        return length_in_steps(
-            length, epochs=self.length.epochs, steps_per_epoch=self.length.steps_per_epoch
-        )
 
 
 def _logits(backbone: nn.Module, head: nn.Module, crops: Sequence[Tensor]) -> list[Tensor]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from aml_mil.encoders.timm_models import build_timm
 from aml_mil.ssl.config import PretrainConfig
+from aml_mil.ssl.schedules import length_in_steps, warmup_cosine_schedule
 from aml_mil.ssl.views import Views
 
 
@@ -76,15 +77,45 @@ class RunLength:
 class Method(nn.Module, ABC):
     """Encoder, heads and loss of one method; all its state is in its state dict.
 
+    Args:
+        config: Settings.
+        length: Of the run.
+
     Attributes:
         backbone: What is trained.
+        num_features: D, what the backbone gives.
         uses_types: Whether it learns from cell types.
     """
 
     name: ClassVar[str]
     uses_types: ClassVar[bool] = False
-    backbone: nn.Module
-    length: RunLength
+
+    def __init__(self, config: PretrainConfig, length: RunLength) -> None:
+        super().__init__()
+        self.length = length
+        self.backbone, self.num_features = build_backbone(config)
+
+    def steps(self, length: float) -> int:
+        """Count the steps of a length: below 1 a share of the run, else epochs."""
+        return length_in_steps(
+            length, epochs=self.length.epochs, steps_per_epoch=self.length.steps_per_epoch
+        )
+
+    def scheduled_lr(self, config: PretrainConfig, step: int, *, end: float) -> float:
+        """Return a step's learning rate: a linear warm-up to the peak, then a cosine.
+
+        Args:
+            config: Peak at batch size 256, scaled with the batch size, and warm-up.
+            step: From 0.
+            end: Rate at the end.
+        """
+        return warmup_cosine_schedule(
+            step,
+            num_steps=self.length.num_steps,
+            num_warmup_steps=self.steps(config.warmup),
+            peak=peak_lr(config),
+            end=end,
+        )
 
     @property
     def exported(self) -> nn.Module:
@@ -126,6 +157,11 @@ class Method(nn.Module, ABC):
 
     def after_update(self, step: int) -> None:
         """Update what is not trained by gradients."""
+
+
+def peak_lr(config: PretrainConfig) -> float:
+    """Scale the learning rate, which is that of batches of 256, to the batch size."""
+    return config.lr * config.batch_size / 256
 
 
 def build_backbone(config: PretrainConfig) -> tuple[nn.Module, int]:

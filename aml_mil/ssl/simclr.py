@@ -19,11 +19,9 @@ from aml_mil.ssl.method import (
     RunLength,
     StepOutput,
     StepValues,
-    build_backbone,
     encode_crops,
 )
 from aml_mil.ssl.ntxent import nt_xent_loss
-from aml_mil.ssl.schedules import length_in_steps, warmup_cosine_schedule
 from aml_mil.ssl.views import CropRecipe, Views
 
 TRUST_COEFFICIENT = 0.001  # Source: V.
@@ -74,11 +72,9 @@ class Simclr(Method):
     name = "simclr"
 
     def __init__(self, config: SimclrConfig, length: RunLength) -> None:
-        super().__init__()
+        super().__init__(config, length)
         self.config = config
-        self.length = length
-        self.backbone, num_features = build_backbone(config)
-        self.head = SimclrHead(num_features, hidden=config.head_hidden, out=config.head_out)
+        self.head = SimclrHead(self.num_features, hidden=config.head_hidden, out=config.head_out)
 
     @property
     def chance_loss(self) -> float:
@@ -105,17 +101,7 @@ class Simclr(Method):
 
     def values_at(self, step: int) -> StepValues:
         """Warm up, then fall to 0 along a cosine."""
-        lr = warmup_cosine_schedule(
-            step,
-            num_steps=self.length.num_steps,
-            num_warmup_steps=length_in_steps(
-                self.config.warmup,
-                epochs=self.length.epochs,
-                steps_per_epoch=self.length.steps_per_epoch,
-            ),
-            peak=self.config.lr * self.config.batch_size / 256,
-            end=0.0,
-        )
+        lr = self.scheduled_lr(self.config, step, end=0.0)
         return StepValues(lr, self.config.weight_decay)
 
     def forward(self, crops: Sequence[Tensor], targets: Tensor) -> StepOutput:

@@ -14,9 +14,7 @@ from aml_mil.ssl.method import (
     RunLength,
     StepOutput,
     StepValues,
-    build_backbone,
 )
-from aml_mil.ssl.schedules import length_in_steps
 from aml_mil.ssl.views import Views, supervised_pipeline
 
 
@@ -67,12 +65,10 @@ class Supervised(Method):
     uses_types = True
 
     def __init__(self, config: SupervisedConfig, length: RunLength, *, num_types: int) -> None:
-        super().__init__()
+        super().__init__(config, length)
         self.config = config
-        self.length = length
         self.num_types = num_types
-        self.backbone, num_features = build_backbone(config)
-        self.head = nn.Linear(num_features, num_types)
+        self.head = nn.Linear(self.num_features, num_types)
 
     @property
     def chance_loss(self) -> float:
@@ -91,11 +87,7 @@ class Supervised(Method):
 
     def values_at(self, step: int) -> StepValues:
         """Rise during the warm-up, if there is one, then stay."""
-        warmup = length_in_steps(
-            self.config.warmup,
-            epochs=self.length.epochs,
-            steps_per_epoch=self.length.steps_per_epoch,
-        )
+        warmup = self.steps(self.config.warmup)
         share = (step + 1) / warmup if step < warmup else 1.0
         return StepValues(self.config.lr * share, self.config.weight_decay)
 

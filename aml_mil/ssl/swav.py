@@ -21,12 +21,11 @@ from aml_mil.ssl.method import (
     RunLength,
     StepOutput,
     StepValues,
-    build_backbone,
     encode_crops,
+    peak_lr,
 )
 from aml_mil.ssl.queue import ProjectionQueue
 from aml_mil.ssl.ranks import gather_rows, num_ranks, rank
-from aml_mil.ssl.schedules import length_in_steps, warmup_cosine_schedule
 from aml_mil.ssl.swav_loss import swav_loss
 from aml_mil.ssl.views import CropRecipe, Views
 
@@ -108,11 +107,11 @@ class Swav(Method):
     name = "swav"
 
     def __init__(self, config: SwavConfig, length: RunLength) -> None:
-        super().__init__()
+        super().__init__(config, length)
         self.config = config
-        self.length = length
-        self.backbone, num_features = build_backbone(config)
-        self.head = SwavHead(num_features, hidden=(config.head_hidden,) * 2, out=config.head_out)
+        self.head = SwavHead(
+            self.num_features, hidden=(config.head_hidden,) * 2, out=config.head_out
+        )
         self.prototypes = Prototypes(config.head_out, config.prototypes)
         self.queue = (
             ProjectionQueue(
@@ -156,14 +155,8 @@ class Swav(Method):
 
     def values_at(self, step: int) -> StepValues:
         """Warm up, then fall to a thousandth along a cosine."""
-        peak = self.config.lr * self.config.batch_size / 256
-        lr = warmup_cosine_schedule(
-            step,
-            num_steps=self.length.num_steps,
-            num_warmup_steps=self._steps(self.config.warmup),
-            peak=peak,
-            end=peak * FINAL_LR_SHARE,
-        )
+        end = FINAL_LR_SHARE * peak_lr(self.config)
+        lr = self.scheduled_lr(self.config, step, end=end)
         return StepValues(lr, self.config.weight_decay)
 
     def before_step(self, step: int) -> None:
@@ -171,7 +164,7 @@ class Swav(Method):
         self._is_queue_due = (
             self.queue is not None
             and self.queue.is_full
-            and step >= self._steps(self.config.queue_start)
+            and step >= self.steps(self.config.queue_start)
         )
 
     def forward(self, crops: Sequence[Tensor], targets: Tensor) -> StepOutput:
@@ -193,7 +186,7 @@ class Swav(Method):
 
     def before_update(self, step: int) -> None:
         """Keep the prototypes still at first."""
-        if step < self._steps(self.config.freeze):
+        if step < self.steps(self.config.freeze):
             self.prototypes.weight.grad = None
 
     def after_update(self, step: int) -> None:
@@ -207,8 +200,3 @@ class Swav(Method):
         assert self.queue is not None
         # Every process keeps the whole queue, and balances its share of it.
         return [self.prototypes(rows[rank() :: num_ranks()]) for rows in self.queue.rows]
-
-    def _steps(self, length: float) -> int:
-        return length_in_steps(
-            length, epochs=self.length.epochs, steps_per_epoch=self.length.steps_per_epoch
-        )

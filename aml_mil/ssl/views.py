@@ -106,7 +106,7 @@ def supervised_pipeline(size_px: int, *, jitter: float = 0.0) -> A.Compose:
             A.HorizontalFlip(p=0.5),
             A.VerticalFlip(p=0.5),
             A.Resize(size_px, size_px, interpolation=cv2.INTER_AREA),
-            *([colour] if jitter else []),
+            *colour,
             A.Erasing(scale=(0.02, 0.33), p=0.5),
         ]
     )
