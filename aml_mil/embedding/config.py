@@ -17,8 +17,10 @@ class EmbedConfig:
     """How to embed a cohort.
 
     Args:
-        views: Stored augmentations of every cell: flips (four views), identity (one), or shared:K
-            (the untouched view and K augmentations, each the same for all cells of a patient).
+        views: Stored augmentations of every cell: flips (four views), identity (one), shared:K (the
+            untouched view and K augmentations, each the same for all cells of a patient: crop,
+            flips, strong colour jitter, grey, blur), or colour:K (the same, but the stain alone
+            changes: brightness, contrast and saturation by up to 30%, hue by up to 18 degrees).
         stain: Stain normalisation before encoding: patient brings each patient's mean and s.d. of
             R, G, B to one reference, which the store records and later patients are brought to.
         stain_reference: Colour to reach, mean of R, G, B and their s.d. on the scale 0 to 255;

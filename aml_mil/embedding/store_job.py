@@ -32,7 +32,7 @@ from aml_mil.embedding.stain import STAIN, Colour, describe_stain
 from aml_mil.embedding.stream import run_passes
 from aml_mil.embedding.summary import summarise
 from aml_mil.embedding.view_encoder import ViewEncoder
-from aml_mil.embedding.views import has_shared_views, view_names
+from aml_mil.embedding.views import shared_kind, view_names
 from aml_mil.encoders import Encoder
 from aml_mil.runtime import describe_device
 from aml_mil.ssl.ranks import num_ranks, rank
@@ -267,8 +267,8 @@ class StoreJob:
         rules: dict[str, JSON] = {"decode": DECODE_RULE, "resize": RESIZE_RULE}
         if self._reference is not None:
             rules[STAIN] = describe_stain(self._reference)
-        if has_shared_views(self._views):
-            rules[SHARED_VIEWS] = describe_shared_views(encoder.image_size_px)
+        if (kind := shared_kind(self._views)) is not None:
+            rules[SHARED_VIEWS] = describe_shared_views(kind, encoder.image_size_px)
         manifest = Manifest(
             encoder=encoder.name,
             architecture=encoder.architecture,

@@ -6,6 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple
 
 from aml_mil.embedding import recorded_reference
+from aml_mil.embedding.views import view_set
 from aml_mil.evaluation.run import OpenRun
 from aml_mil.mil.run_dir import CONFIG_FILE, FOLDS_FILE
 
@@ -48,7 +49,7 @@ def _commands(run: OpenRun, document: Mapping[str, Any]) -> tuple[str, ...]:
         _line(
             *("embed", "COHORT", "--encoder", store["encoder"], "--weights", store["weights"]),
             *("--image-size", store["preprocessing"].get("image_size_px", "PX")),
-            *("--views", "identity" if len(store["views"]) == 1 else "flips"),
+            *("--views", view_set(tuple(store["views"]))),
             *_stain(store["preprocessing"]),
             *("--dtype", store["dtype"], "--out", store["path"]),
         )
