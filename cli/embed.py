@@ -203,6 +203,8 @@ def _facts(summary: "EmbedSummary") -> dict[str, Any]:
         "engine": summary.engine,
         "compute_dtype": summary.compute_dtype,
     }
+    if summary.stain_reference:
+        facts["stain_reference"] = ",".join(f"{value:g}" for value in summary.stain_reference)
     if summary.precision:
         facts |= {
             "cells_compared_with_fp32": summary.precision.num_cells,

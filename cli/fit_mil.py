@@ -58,8 +58,10 @@ def fit_mil(
     """Train attention heads for all folds and seeds from each STORE, in one program.
 
     A STORE may contain {fold}: then each fold reads a store of its own, 'simclr-fold{fold}.zarr'.
-    Several STOREs of the same patients, cells and feature shape train together; each gets the
-    run folder RUN/<store name without suffix and {fold}>. The table shows mean ± s.d. over folds
+    Flips are drawn cell by cell; of the augmentations that a patient's cells share (--views
+    shared:K or colour:K of embed) a training bag takes one. Several STOREs of the same patients,
+    cells and feature shape train together; each gets the run folder
+    RUN/<store name without suffix and {fold}>. The table shows mean ± s.d. over folds
     and seeds of the test patients' figures, beside floors on the same folds that need no head: no
     model is worth more than what it adds to them.
     """

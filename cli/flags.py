@@ -20,21 +20,28 @@ Config = TypeVar("Config")
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-class NumberList(click.ParamType[tuple[int, ...]]):
-    """Whole numbers, comma-separated."""
+class NumberList(click.ParamType[tuple[float, ...]]):
+    """Numbers, comma-separated.
 
-    name = "int,int,…"
+    Args:
+        number: What each is: int or float.
+    """
+
+    def __init__(self, number: type[float]) -> None:
+        self._number = number
+        self.name = f"{number.__name__},{number.__name__},…"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, ...]:
+    ) -> tuple[float, ...]:
         """Turn `1,2,3` into a tuple."""
         if not isinstance(value, str):
             return tuple(value)
         try:
-            return tuple(int(part) for part in value.split(","))
+            return tuple(self._number(part) for part in value.split(","))
         except ValueError:
-            self.fail(f"expected whole numbers separated by commas, got {value!r}", param, ctx)
+            kind = "whole numbers" if self._number is int else "numbers"
+            self.fail(f"expected {kind} separated by commas, got {value!r}", param, ctx)
 
 
 def describe_fields(config_class: type) -> dict[str, str]:
@@ -112,7 +119,7 @@ def _click_type(hint: Any) -> Any:
     if typing.get_origin(hint) is typing.Literal:
         return click.Choice(typing.get_args(hint))
     if typing.get_origin(hint) is tuple:
-        return NumberList()
+        return NumberList(typing.get_args(hint)[0])
     return hint
 
 

@@ -5,14 +5,16 @@ their hashes, and the hash of the graph; a resumed run makes the graph anew, and
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aml_mil.cohort import Cell, Cohort, Patient
 from aml_mil.embedding.cells import LoadedCell, load_cell
+from aml_mil.embedding.colour import match_colour
 from aml_mil.embedding.errors import EngineError, NumericsMismatchError
+from aml_mil.embedding.stain import Colour, measure_patients
 from stores import JSON
 
 NUM_CELLS = 256
@@ -93,6 +95,35 @@ def find_calibration(
             raise NumericsMismatchError(message)
         chosen.append(loaded)
     return _gather(chosen)
+
+
+def normalise_calibration(
+    calibration: Calibration, cohort: Cohort, *, reference: Colour, workers: int
+) -> Calibration:
+    """Bring the images to the colour that the store's are brought to.
+
+    Args:
+        calibration: Cells of the cohort.
+        cohort: As it is now.
+        reference: Colour to reach.
+        workers: Threads that measure the patients.
+    """
+    drawn = {patient_id for patient_id, _, _ in calibration.files}
+    patients = [patient for patient in cohort.patients if patient.patient_id in drawn]
+    size_px = calibration.images.shape[1]
+    own = dict(
+        zip(
+            (patient.patient_id for patient in patients),
+            measure_patients(patients, image_size_px=size_px, workers=workers),
+            strict=True,
+        )
+    )
+    images = []
+    for image, (patient_id, _, _) in zip(calibration.images, calibration.files, strict=True):
+        colour = own[patient_id]
+        assert colour is not None, "one of its cells is readable: it was drawn"
+        images.append(match_colour(image, colour, np.array(reference)))
+    return replace(calibration, images=np.stack(images))
 
 
 def _load(patient: Patient | None, instance_id: str, image_size_px: int) -> LoadedCell | None:

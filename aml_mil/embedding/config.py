@@ -9,6 +9,7 @@ EngineChoice = Literal["auto", "torch", "openvino"]
 EnginePrecision = Literal["fp32", "fp16", "bf16", "int8"]
 PrecisionChoice = Literal["auto", "fp32", "fp16", "bf16", "int8"]
 StoreDtype = Literal["float16", "float32"]
+StainRule = Literal["none", "patient"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,8 +17,14 @@ class EmbedConfig:
     """How to embed a cohort.
 
     Args:
-        views: Stored augmentations of every cell: flips (four views), identity (one), or shared:K
-            (the untouched view and K augmentations, each the same for all cells of a patient).
+        views: Stored augmentations of every cell: flips (four views), identity (one), shared:K (the
+            untouched view and K augmentations, each the same for all cells of a patient: crop,
+            flips, strong colour jitter, grey, blur), or colour:K (the same, but the stain alone
+            changes: brightness, contrast and saturation by up to 30%, hue by up to 18 degrees).
+        stain: Stain normalisation before encoding: patient brings each patient's mean and s.d. of
+            R, G, B to one reference, which the store records and later patients are brought to.
+        stain_reference: Colour to reach, mean of R, G, B and their s.d. on the scale 0 to 255;
+            without it the store's, and for a new store the mean over the patients of the cohort.
         precision: Arithmetic of the encoder; auto is fp16 on CUDA, bf16 on a CPU with native
             bfloat16, else fp32; int8 is OpenVINO's, calibrated on 256 cells of the cohort; a store
             begun earlier keeps its own.
@@ -39,6 +46,8 @@ class EmbedConfig:
     """
 
     views: str = "flips"
+    stain: StainRule = "none"
+    stain_reference: tuple[float, ...] | None = None
     precision: PrecisionChoice = "auto"
     engine: EngineChoice = "auto"
     dtype: StoreDtype = "float16"
@@ -52,6 +61,8 @@ class EmbedConfig:
 
     def __post_init__(self) -> None:
         view_names(self.views)
+        _check_choice("stain", self.stain, get_args(StainRule))
+        _check_reference(self.stain_reference, self.stain)
         _check_choice("precision", self.precision, get_args(PrecisionChoice))
         _check_choice("engine", self.engine, get_args(EngineChoice))
         _check_choice("dtype", self.dtype, get_args(StoreDtype))
@@ -69,4 +80,23 @@ def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
 def _check_positive(name: str, value: int | None) -> None:
     if value is not None and value < 1:
         message = f"expected {name} to be at least 1, got {value}"
+        raise ValueError(message)
+
+
+def _check_reference(values: tuple[float, ...] | None, stain: StainRule) -> None:
+    if values is None:
+        return
+    if stain == "none":
+        message = "stain_reference has no effect without stain patient; ask for that, or drop it"
+        raise ValueError(message)
+    means, sds = values[:3], values[3:]
+    if (
+        len(values) != 6
+        or not all(0 <= mean <= 255 for mean in means)
+        or not all(0 < sd <= 127.5 for sd in sds)
+    ):
+        message = (
+            "expected stain_reference to be six numbers, means of R, G, B from 0 to 255 and s.d. "
+            f"above 0 up to 127.5, got {', '.join(map(str, values))}"
+        )
         raise ValueError(message)

@@ -10,7 +10,7 @@ from aml_mil.embedding.config import EmbedConfig, EnginePrecision
 from aml_mil.embedding.engines import EngineName, choose_engine
 from aml_mil.embedding.errors import NumericsMismatchError
 from aml_mil.embedding.openvino_engine import has_openvino
-from aml_mil.embedding.views import has_shared_views, view_names
+from aml_mil.embedding.views import shared_kind, view_names
 from aml_mil.encoders import Encoder
 from aml_mil.runtime import library_versions, resolve_device, resolve_precision
 from stores import JSON
@@ -159,7 +159,7 @@ def _versions(
 ) -> dict[str, str]:
     names = ["openvino"] if engine == "openvino" else []
     names += ["nncf"] if precision == "int8" else []
-    augmenters = AUGMENTERS if has_shared_views(view_names(config.views)) else ()
+    augmenters = AUGMENTERS if shared_kind(view_names(config.views)) else ()
     return library_versions("torch", encoder.library, *names, *DECODERS, *augmenters)
 
 

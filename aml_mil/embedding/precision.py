@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from aml_mil.cohort import Cell, Patient
 from aml_mil.embedding.cells import load_cell
+from aml_mil.embedding.colour import match_colour, pool_colours
 from aml_mil.embedding.engine import TorchEngine
 from aml_mil.embedding.records import EmbedProgress, PrecisionCheck
+from aml_mil.embedding.stain import recorded_reference
 from aml_mil.embedding.view_encoder import ViewEncoder
 from aml_mil.encoders import Encoder
 from stores import FeatureStore
@@ -58,14 +60,14 @@ class PrecisionPass:
         if not self._num_cells:
             return
         drawn = self._draw()
-        reference = ViewEncoder(
+        encoder = ViewEncoder(
             self._build,
             views=self._store.manifest.views,
             image_size_px=self._encoder.image_size_px,
         )
         cells_total = sum(len(cells) for _, cells in drawn)
         for num_patients, (patient, cells) in enumerate(drawn, start=1):
-            self._compare(patient, cells, reference)
+            self._compare(patient, cells, encoder)
             yield EmbedProgress(
                 phase="precision",
                 cells_done=len(self._cosines),
@@ -98,20 +100,24 @@ class PrecisionPass:
         ]
         return [(patient, cells) for patient, cells in drawn if cells]
 
-    def _compare(self, patient: Patient, cells: Sequence[Cell], reference: ViewEncoder) -> None:
+    def _compare(self, patient: Patient, cells: Sequence[Cell], encoder: ViewEncoder) -> None:
         bag = self._store.read(patient.patient_id)
         rows = {name: row for row, name in enumerate(bag.instance_ids)}
         views = [bag.features[None]] + ([] if bag.views is None else [bag.views])
         stored = np.concatenate(views).astype(np.float64)
         size_px = self._encoder.image_size_px
+        reference = recorded_reference(self._store.manifest.preprocessing)
         for start in range(0, len(cells), BATCH_SIZE):
             part = cells[start : start + BATCH_SIZE]
             loaded = [load_cell(patient, c, image_size_px=size_px) for c in part]
             images = [item.image for item in loaded if item.image is not None]
             places = [rows[item.cell.instance_id] for item in loaded if item.image is not None]
+            if reference is not None and bag.colour is not None:
+                own, wanted = pool_colours(bag.colour), np.array(reference)
+                images = [match_colour(image, own, wanted) for image in images]
             if images:
                 owners = [patient.patient_id] * len(images)
-                expected = reference.encode(np.stack(images), owners).astype(np.float64)
+                expected = encoder.encode(np.stack(images), owners).astype(np.float64)
                 self._add(stored[:, places], expected)
 
     def _add(self, found: NDArray[np.float64], expected: NDArray[np.float64]) -> None:

@@ -100,6 +100,8 @@ class EmbedSummary:
         failed: Patients that are not in the store, and why.
         engine: What encoded: torch or openvino.
         compute_dtype: Arithmetic of the encoder.
+        stain_reference: Mean and s.d. of R, G, B that each patient was brought to, [6]; None where
+            stains were left as they are.
         precision: Comparison with fp32, where it was asked for and there were cells to compare.
         images_per_s: Cells embedded per second of the embedding alone; 0 where none were.
         num_processes: That shared the work.
@@ -121,6 +123,7 @@ class EmbedSummary:
     failed: tuple[FailedPatient, ...]
     engine: str
     compute_dtype: str
+    stain_reference: tuple[float, ...] | None
     precision: PrecisionCheck | None
     images_per_s: float
     num_processes: int

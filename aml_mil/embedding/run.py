@@ -10,6 +10,7 @@ from aml_mil.embedding.config import EmbedConfig
 from aml_mil.embedding.errors import DamagedCellError, EmbedError, PatientsFailedError
 from aml_mil.embedding.records import EmbedProgress, EmbedSummary
 from aml_mil.embedding.shares import own_share
+from aml_mil.embedding.stain import settle_reference
 from aml_mil.embedding.store_job import StoreJob
 from aml_mil.embedding.stream import run_passes
 from aml_mil.encoders import Encoder
@@ -74,9 +75,10 @@ class EmbedRun:
         self, cohort: Cohort, encoders: Mapping[Path, Encoder], config: EmbedConfig
     ) -> None:
         self._cohort = cohort
-        self._is_strict = config.strict
+        self._config = config
         self._workers = config.workers or count_own_cores()
         self._image_size_px = next(iter(encoders.values())).image_size_px
+        self._store_paths = tuple(encoders)
         self._jobs = [
             StoreJob(cohort, encoder, path, config, workers=self._workers)
             for path, encoder in encoders.items()
@@ -115,18 +117,27 @@ class EmbedRun:
             DamagedCellError: A file is damaged, and the run is strict.
             PatientsFailedError: Patients could not be embedded; raised after all others were, in
                 the first process.
-            EmbedError: Another process of the run has ended early.
+            EmbedError: Another process of the run has ended early, or there is no one colour to
+                bring the patients to.
         """
         started = time.perf_counter()
+        reference = settle_reference(
+            self._config,
+            self._cohort,
+            self._store_paths,
+            image_size_px=self._image_size_px,
+            workers=self._workers,
+        )
         with ExitStack() as stack:
             for job in self._jobs:
-                stack.enter_context(job.open())
+                stack.enter_context(job.open(reference=reference))
             mine = own_share(self._missing(), work_of=self._work_of)
             yield from run_passes(
                 [job.embedding_pass(mine) for job in self._jobs],
                 phase="embed",
                 image_size_px=self._image_size_px,
                 workers=self._workers,
+                reference=reference,
             )
             for job in self._jobs:
                 yield from job.follow_up(started=started)
@@ -152,7 +163,7 @@ class EmbedRun:
                 "and run again"
             )
             raise PatientsFailedError(message)
-        if self._is_strict and summary.quarantined:
+        if self._config.strict and summary.quarantined:
             message = (
                 f"the store was begun with damaged files set aside, the first is "
                 f"{summary.quarantined[0]} ({len(summary.quarantined)}); repair them and use "

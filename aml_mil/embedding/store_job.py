@@ -10,7 +10,12 @@ import torch
 from numpy.typing import NDArray
 
 from aml_mil.cohort import DECODE_RULE, RESIZE_RULE, Cohort, Patient
-from aml_mil.embedding.calibration import Calibration, draw_calibration, find_calibration
+from aml_mil.embedding.calibration import (
+    Calibration,
+    draw_calibration,
+    find_calibration,
+    normalise_calibration,
+)
 from aml_mil.embedding.check import CheckingPass
 from aml_mil.embedding.config import EmbedConfig
 from aml_mil.embedding.encode import EncodingPass
@@ -23,10 +28,11 @@ from aml_mil.embedding.precision import PrecisionPass
 from aml_mil.embedding.records import EmbedProgress, EmbedSummary
 from aml_mil.embedding.shared_views import SHARED_VIEWS, describe_shared_views
 from aml_mil.embedding.shares import gather, own_share, tell_all
+from aml_mil.embedding.stain import STAIN, Colour, describe_stain
 from aml_mil.embedding.stream import run_passes
 from aml_mil.embedding.summary import summarise
 from aml_mil.embedding.view_encoder import ViewEncoder
-from aml_mil.embedding.views import has_shared_views, view_names
+from aml_mil.embedding.views import shared_kind, view_names
 from aml_mil.encoders import Encoder
 from aml_mil.runtime import describe_device
 from aml_mil.ssl.ranks import num_ranks, rank
@@ -69,16 +75,21 @@ class StoreJob:
         self._numerics = choose_numerics(config, encoder, num_encodings=num_encodings)
         self._view_encoder: ViewEncoder | None = None
         self._engine_note = ""
+        self._reference: Colour | None = None
         self._present: frozenset[str] = frozenset()
 
-    def open(self) -> FeatureStore:
+    def open(self, *, reference: Colour | None) -> FeatureStore:
         """Open or create the store, follow its arithmetic, and see who is missing.
+
+        Args:
+            reference: Colour that each patient is brought to; None leaves them as they are.
 
         Raises:
             StoreMismatchError: It was made with another encoder, view list, dtype or preprocessing.
             NumericsMismatchError: It was begun with another arithmetic.
             EngineError: The engine asked for cannot run the encoder.
         """
+        self._reference = reference
         if not store_exists(self._store_path):
             self._try_engine()
         self._store = self._open()
@@ -124,6 +135,7 @@ class StoreJob:
             phase="refresh",
             image_size_px=self._encoder.image_size_px,
             workers=self._workers,
+            reference=self._reference,
         )
         outcomes = gather(
             Outcome(embedded=self._embedding.done, checked=checking.done, refreshed=refreshing.done)
@@ -194,8 +206,14 @@ class StoreJob:
     def _calibrate(self) -> Calibration:
         recorded, size_px = self._numerics.calibration, self._encoder.image_size_px
         if recorded is None:
-            return draw_calibration(self._cohort, image_size_px=size_px)
-        return find_calibration(self._cohort, recorded, image_size_px=size_px)
+            drawn = draw_calibration(self._cohort, image_size_px=size_px)
+        else:
+            drawn = find_calibration(self._cohort, recorded, image_size_px=size_px)
+        if self._reference is None:
+            return drawn
+        return normalise_calibration(
+            drawn, self._cohort, reference=self._reference, workers=self._workers
+        )
 
     def _pin(self, calibration: Mapping[str, JSON]) -> None:
         """Record the int8 graph of a new store; refuse another than that of one begun earlier."""
@@ -247,8 +265,10 @@ class StoreJob:
     def _open(self) -> FeatureStore:
         encoder = self._encoder
         rules: dict[str, JSON] = {"decode": DECODE_RULE, "resize": RESIZE_RULE}
-        if has_shared_views(self._views):
-            rules[SHARED_VIEWS] = describe_shared_views(encoder.image_size_px)
+        if self._reference is not None:
+            rules[STAIN] = describe_stain(self._reference)
+        if (kind := shared_kind(self._views)) is not None:
+            rules[SHARED_VIEWS] = describe_shared_views(kind, encoder.image_size_px)
         manifest = Manifest(
             encoder=encoder.name,
             architecture=encoder.architecture,

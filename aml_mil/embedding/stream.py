@@ -9,10 +9,16 @@ from aml_mil.embedding.cells import LoadedCell, load_cell
 from aml_mil.embedding.encode import EncodingPass
 from aml_mil.embedding.parallel import map_ahead
 from aml_mil.embedding.records import EmbedProgress, Phase
+from aml_mil.embedding.stain import Colour, load_normalised
 
 
 def run_passes(
-    passes: Sequence[EncodingPass], *, phase: Phase, image_size_px: int, workers: int
+    passes: Sequence[EncodingPass],
+    *,
+    phase: Phase,
+    image_size_px: int,
+    workers: int,
+    reference: Colour | None,
 ) -> Iterator[EmbedProgress]:
     """Decode every cell once, and hand it to each pass that wants it.
 
@@ -21,6 +27,8 @@ def run_passes(
         phase: For the progress.
         image_size_px: Side of every image.
         workers: Threads that read and decode.
+        reference: Colour that each patient is brought to, for which cells are decoded twice; None
+            leaves them as they are.
 
     Yields:
         The state after every batch; nothing where there are no patients.
@@ -44,7 +52,11 @@ def run_passes(
 
     lookahead = 2 * max(each.batch_size for each in passes) + workers
     cells = _load(
-        list(patients.values()), image_size_px=image_size_px, workers=workers, lookahead=lookahead
+        list(patients.values()),
+        image_size_px=image_size_px,
+        workers=workers,
+        lookahead=lookahead,
+        reference=reference,
     )
     with closing(cells):
         for loaded in cells:
@@ -59,8 +71,22 @@ def run_passes(
 
 
 def _load(
-    patients: Sequence[Patient], *, image_size_px: int, workers: int, lookahead: int
+    patients: Sequence[Patient],
+    *,
+    image_size_px: int,
+    workers: int,
+    lookahead: int,
+    reference: Colour | None,
 ) -> Generator[LoadedCell, None, None]:
+    if reference is not None:
+        return load_normalised(
+            patients,
+            reference=reference,
+            image_size_px=image_size_px,
+            workers=workers,
+            lookahead=lookahead,
+        )
+
     def load(item: tuple[Patient, Cell]) -> LoadedCell:
         return load_cell(*item, image_size_px=image_size_px)
 

@@ -6,6 +6,7 @@ from aml_mil.cohort import Cohort, find_copies
 from aml_mil.embedding.numerics import Numerics
 from aml_mil.embedding.outcome import Outcome
 from aml_mil.embedding.records import EmbedSummary, PrecisionCheck
+from aml_mil.embedding.stain import recorded_reference
 from stores import FeatureStore
 
 
@@ -71,6 +72,7 @@ def summarise(
         failed=(*embedded.failed, *refreshed.failed),
         engine=numerics.engine,
         compute_dtype=numerics.precision,
+        stain_reference=recorded_reference(store.manifest.preprocessing),
         precision=precision,
         images_per_s=cells_embedded / encoding_s if encoding_s else 0.0,
         num_processes=num_processes,

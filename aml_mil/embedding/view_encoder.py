@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from aml_mil.embedding.engines import Engine
 from aml_mil.embedding.shared_views import SharedViews
-from aml_mil.embedding.views import has_shared_views
+from aml_mil.embedding.views import shared_kind
 
 
 class ViewEncoder:
@@ -30,7 +30,8 @@ class ViewEncoder:
         image_size_px: int,
     ) -> None:
         self._num_views = len(views)
-        self._augment = SharedViews(image_size_px) if has_shared_views(views) else None
+        kind = shared_kind(views)
+        self._augment = None if kind is None else SharedViews(kind, image_size_px)
         self._engine = build(views[:1] if self._augment else views)
 
     def encode(self, images: NDArray[np.uint8], patient_ids: Sequence[str]) -> NDArray[np.float32]:

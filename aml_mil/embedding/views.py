@@ -2,14 +2,16 @@
 
 import re
 from types import MappingProxyType
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-SHARED_PREFIX = "shared"
-MIN_SHARED_VIEWS = 2
+SharedKind = Literal["shared", "colour"]
+# Fewest views of a kind: two of `shared` are contrasted with each other, and they must differ.
+MIN_VIEWS: MappingProxyType[SharedKind, int] = MappingProxyType({"shared": 2, "colour": 1})
 VIEW_SETS: MappingProxyType[str, tuple[str, ...]] = MappingProxyType(
     {"identity": ("identity",), "flips": ("identity", "hflip", "vflip", "both")}
 )
@@ -23,34 +25,44 @@ def view_names(views: str) -> tuple[str, ...]:
     """Name the views of a set, in the order in which a store holds them.
 
     Args:
-        views: ``identity``, ``flips``, or ``shared:K``: the untouched image and K augmentations
-            that all cells of a patient share.
+        views: ``identity``, ``flips``, or ``shared:K`` or ``colour:K``: the untouched image and K
+            augmentations that all cells of a patient share.
 
     Returns:
         ``identity`` and the others; for ``shared:2`` ``("identity", "shared1", "shared2")``.
 
     Raises:
-        ValueError: There is no such set, or K is below 2.
+        ValueError: There is no such set, or K is too small.
     """
     if views in VIEW_SETS:
         return VIEW_SETS[views]
-    match = re.fullmatch(rf"{SHARED_PREFIX}:([0-9]+)", views)
-    if match is None:
-        message = f"expected views to be flips, identity or shared:K, got {views!r}"
-        raise ValueError(message)
-    num_views = int(match[1])
-    if num_views < MIN_SHARED_VIEWS:
-        message = (
-            f"expected shared:K with K of at least {MIN_SHARED_VIEWS}, got {views!r}: two views of "
-            "a patient are contrasted, and they must differ"
-        )
-        raise ValueError(message)
-    return ("identity", *(f"{SHARED_PREFIX}{number}" for number in range(1, num_views + 1)))
+    kind, _, number = views.partition(":")
+    for shared, least in MIN_VIEWS.items():
+        if kind == shared and re.fullmatch(r"[0-9]+", number):
+            if int(number) < least:
+                message = f"expected {kind}:K with K of at least {least}, got {views!r}"
+                raise ValueError(message)
+            return ("identity", *(f"{kind}{place}" for place in range(1, int(number) + 1)))
+    message = f"expected views to be flips, identity, shared:K or colour:K, got {views!r}"
+    raise ValueError(message)
 
 
-def has_shared_views(views: tuple[str, ...]) -> bool:
-    """Whether a list of views holds augmentations that the cells of a patient share."""
-    return any(re.fullmatch(rf"{SHARED_PREFIX}[0-9]+", name) for name in views)
+def shared_kind(views: tuple[str, ...]) -> SharedKind | None:
+    """Say of which kind the augmentations are that all cells of a patient share; None without."""
+    for kind in MIN_VIEWS:
+        if any(re.fullmatch(rf"{kind}[0-9]+", name) for name in views):
+            return kind
+    return None
+
+
+def view_set(views: tuple[str, ...]) -> str:
+    """Name the set that views are of, such as ``shared:2``; the views themselves where it is none.
+
+    The reverse of `view_names`.
+    """
+    kind = shared_kind(views)
+    sets = [*VIEW_SETS, f"{kind}:{len(views) - 1}"] if kind else [*VIEW_SETS]
+    return next((name for name in sets if view_names(name) == views), ",".join(views))
 
 
 def view_images(images: Tensor, view: str) -> Tensor:

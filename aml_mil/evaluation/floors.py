@@ -19,6 +19,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from aml_mil.embedding.colour import pool_colours
 from aml_mil.evaluation.predictions import Predictions, Role, concatenate
 
 FloatArray = npt.NDArray[np.float64]
@@ -76,17 +77,13 @@ def predict_floors(cohort: FloorCohort) -> dict[str, Predictions]:
 def patient_colours(colour: npt.NDArray[np.float32], offsets: npt.NDArray[np.int64]) -> FloatArray:
     """Return mean and s.d. of R, G, B over all pixels of each patient, [P, 6].
 
-    All cells of a store have the same number of pixels, so a patient's mean is the mean of the
-    cells' means, and its mean square the mean of the cells' s.d.² + mean².
-
     Args:
         colour: Mean and s.d. of R, G, B of each cell, [N, 6].
         offsets: First cell of each patient and, last, N, [P + 1].
     """
-    means, sds = np.split(colour.astype(np.float64), 2, axis=1)
-    mean = mean_per_patient(means, offsets)
-    mean_square = mean_per_patient(sds**2 + means**2, offsets)
-    return np.concatenate([mean, np.sqrt(np.maximum(mean_square - mean**2, 0))], axis=1)
+    return np.stack(
+        [pool_colours(colour[first:last]) for first, last in pairwise(offsets.tolist())]
+    )
 
 
 def mean_per_patient(values: npt.NDArray[Any], offsets: npt.NDArray[np.int64]) -> FloatArray:

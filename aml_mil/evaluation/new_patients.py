@@ -21,7 +21,14 @@ from aml_mil.cohort.errors import name_some
 from aml_mil.cohort.images import IMAGE_SUFFIXES
 from aml_mil.cohort.listing import is_image_name, list_cells
 from aml_mil.cohort.mll import find_metadata
-from aml_mil.embedding import SHARED_VIEWS, EmbedConfig, EmbedProgress, embed
+from aml_mil.embedding import (
+    SHARED_VIEWS,
+    STAIN,
+    EmbedConfig,
+    EmbedProgress,
+    embed,
+    recorded_reference,
+)
 from aml_mil.encoders import Encoder, WeightsError, load_encoder
 from aml_mil.evaluation.errors import EvaluationError
 from aml_mil.mil.run_dir import Run
@@ -129,7 +136,11 @@ def load_run_encoder(
         "architecture": encoder.architecture,
         "weights_sha256": encoder.weights_sha256,
         "feature_shape": list(encoder.feature_shape),
-        "preprocessing": dict(encoder.preprocessing),
+        # What is done to images before the encoder is no matter of its weights.
+        "preprocessing": {
+            **encoder.preprocessing,
+            STAIN: document["preprocessing"].get(STAIN),
+        },
     }
     _refuse_other(run, document, found, f"weights {asked}")
     return encoder
@@ -151,9 +162,16 @@ def check_store(run: Run, document: Mapping[str, Any], manifest: Manifest, path:
 
 
 def embed_patients(
-    cohort: Cohort, encoder: Encoder, store_path: Path
+    cohort: Cohort, encoder: Encoder, store_path: Path, *, document: Mapping[str, Any]
 ) -> Iterator[EmbedProgress | Embedded]:
-    """Embed what a store does not hold yet, identity view only.
+    """Embed what a store does not hold yet, identity view only, as the features of a run were.
+
+    Args:
+        cohort: Patients and their cells.
+        encoder: The run's.
+        store_path: Of a store, new or begun earlier.
+        document: What config.json says about the store of a fold; where its stains were normalised,
+            each patient is brought to the same reference.
 
     Yields:
         Progress, then where the features are.
@@ -161,7 +179,13 @@ def embed_patients(
     Raises:
         EvaluationError: Patients in the store have changed since.
     """
-    embedding = embed(cohort, encoder, store_path, EmbedConfig(views="identity"))
+    reference = recorded_reference(document["preprocessing"])
+    config = EmbedConfig(
+        views="identity",
+        stain="none" if reference is None else "patient",
+        stain_reference=reference,
+    )
+    embedding = embed(cohort, encoder, store_path, config)
     yield from embedding
     if changed := embedding.summary.changed:
         raise EvaluationError(
@@ -178,8 +202,8 @@ def _refuse_other(
     for name in _SAME:
         ours, theirs = wanted[name], found[name]
         if name == "preprocessing":
-            ours = {"layer": None, **ours, SHARED_VIEWS: None}
-            theirs = {**ours, "layer": None, **theirs, SHARED_VIEWS: None}
+            ours = {"layer": None, STAIN: None, **ours, SHARED_VIEWS: None}
+            theirs = {**ours, "layer": None, STAIN: None, **theirs, SHARED_VIEWS: None}
         if _plain(ours) != _plain(theirs):
             raise EvaluationError(
                 f"{what} is another encoder than that of {run.path}: expected {name} "

@@ -16,8 +16,7 @@ import numpy.typing as npt
 import simplejpeg
 from PIL import Image, ImageFilter
 
-RgbImage = npt.NDArray[np.uint8]
-FloatArray = npt.NDArray[np.float64]
+from aml_mil.embedding.colour import FloatArray, RgbImage, match_colour, to_pixels
 
 # Rec. 601: how bright the eye finds R, G, B.
 LUMA = np.array([0.299, 0.587, 0.114])
@@ -79,25 +78,25 @@ def rotate_hue(image: RgbImage, degrees: float) -> RgbImage:
             [third - sin, third + sin, cos + third],
         ]
     )
-    return _to_uint8(image @ matrix.T)
+    return to_pixels(image @ matrix.T)
 
 
 def scale_saturation(image: RgbImage, factor: float) -> RgbImage:
     """Move every colour away from its grey, or towards it."""
     grey = (image @ LUMA)[..., None]
-    return _to_uint8(grey + factor * (image - grey))
+    return to_pixels(grey + factor * (image - grey))
 
 
 def scale_brightness(image: RgbImage, factor: float) -> RgbImage:
     """Multiply every channel."""
-    return _to_uint8(image * factor)
+    return to_pixels(image * factor)
 
 
 def tint_background(image: RgbImage, gains: npt.NDArray[np.floating]) -> RgbImage:
     """Multiply the channels where the image is bright, and little where it is dark."""
     brightness = image @ LUMA
     weight = np.clip(brightness / max(np.percentile(brightness, 95), 1.0), 0, 1)[..., None] ** 4
-    return _to_uint8(image * (1 + weight * (gains - 1)))
+    return to_pixels(image * (1 + weight * (gains - 1)))
 
 
 def blur(image: RgbImage, sigma_px: float) -> RgbImage:
@@ -128,23 +127,6 @@ def magnify(image: RgbImage, factor: float) -> RgbImage:
     padding = ((before, after), (before, after), (0, 0))
     mirrored: RgbImage = np.pad(resized, padding, mode="symmetric")
     return mirrored
-
-
-def match_colour(image: RgbImage, own: FloatArray, wanted: FloatArray) -> RgbImage:
-    """Bring pixels from one mean and s.d. of R, G, B to another.
-
-    Args:
-        image: [S, S, 3].
-        own: Mean and s.d. of the patient, [6].
-        wanted: Mean and s.d. to reach, [6].
-    """
-    gain = wanted[3:] / np.maximum(own[3:], 1e-6)
-    return _to_uint8((image - own[:3]) * gain + wanted[:3])
-
-
-def _to_uint8(values: npt.NDArray[np.floating]) -> RgbImage:
-    image: RgbImage = np.clip(np.rint(values), 0, 255).astype(np.uint8)
-    return image
 
 
 _ALL = (

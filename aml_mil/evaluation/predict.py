@@ -190,7 +190,7 @@ def predict_steps(
                 continue
             encoder = load_run_encoder(run, document, weights=_of_fold(weights, fold))
             name = "features.zarr" if len(documents) == 1 else f"features-fold{fold}.zarr"
-            for record in embed_patients(cohort, encoder, folder / name):
+            for record in embed_patients(cohort, encoder, folder / name, document=document):
                 if isinstance(record, Embedded):
                     stores.append(record.store_path)
                 else:

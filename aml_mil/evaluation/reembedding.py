@@ -15,21 +15,20 @@ import numpy.typing as npt
 
 from aml_mil.cohort import Cell, Patient
 from aml_mil.embedding import EmbedConfig, EngineError
-from aml_mil.embedding.cells import LoadedCell, load_cell
+from aml_mil.embedding.cells import LoadedCell, load_cell, measure_colour
+from aml_mil.embedding.colour import FloatArray, RgbImage, match_colour, pool_colours
 from aml_mil.embedding.engines import build_engine
 from aml_mil.embedding.numerics import Numerics, choose_numerics
 from aml_mil.embedding.parallel import map_ahead
+from aml_mil.embedding.stain import Colour, recorded_reference
 from aml_mil.encoders import Encoder
 from aml_mil.evaluation.errors import EvaluationError
-from aml_mil.evaluation.floors import patient_colours
 from aml_mil.evaluation.new_patients import load_run_encoder
-from aml_mil.evaluation.perturbations import PatientContext, Perturbation, RgbImage
+from aml_mil.evaluation.perturbations import PatientContext, Perturbation
 from aml_mil.evaluation.predict import apply_heads, heads_by_fold
 from aml_mil.mil.run_dir import Run
 from aml_mil.runtime import DeviceError, count_cores
 from stores import StoreError, open_store
-
-FloatArray = npt.NDArray[np.float64]
 
 Change: TypeAlias = Callable[[RgbImage], RgbImage]
 
@@ -42,7 +41,8 @@ class Reembedding:
     """A run's encoders and heads, ready for images that no store holds.
 
     Where the run's store is still there and was made on such a device, its engine, precision and
-    batch size are used; else what `embed` would choose here.
+    batch size are used; else what `embed` would choose here. Where the run's stains were
+    normalised, so are the changed images, as those of a patient who came with such a stain.
 
     Args:
         run: A finished run.
@@ -68,6 +68,7 @@ class Reembedding:
         self._heads = heads_by_fold(run)
         documents = run.document["stores"]
         self._dtypes = [np.dtype(document["dtype"]) for document in documents]
+        self._references = [recorded_reference(d["preprocessing"]) for d in documents]
         encoders = []
         for fold, document in enumerate(documents):
             asked = None if weights is None else str(weights).replace("{fold}", str(fold))
@@ -99,8 +100,7 @@ class Reembedding:
         colours = [cell.colour for cell in self._load(patient) if cell.colour is not None]
         if not colours:
             raise EvaluationError(f"patient {patient.patient_id} has no readable image")
-        means: FloatArray = patient_colours(np.stack(colours), np.array([0, len(colours)]))[0]
-        return means
+        return pool_colours(np.stack(colours))
 
     def images(self, patient: Patient) -> list[RgbImage]:
         """Read a patient's images; damaged files are left out, as in a store."""
@@ -125,7 +125,11 @@ class Reembedding:
         """
         place = fold if len(self._engines) > 1 else 0
         changed = (partial(change, image) for change in changes for image in images)
-        ready = map_ahead(_call, changed, workers=count_cores(), lookahead=LOOKAHEAD)
+        ready: Iterator[RgbImage] = map_ahead(
+            _call, changed, workers=count_cores(), lookahead=LOOKAHEAD
+        )
+        if (reference := self._references[place]) is not None:
+            ready = _normalise(ready, reference, num_cells=len(images))
         stored = np.concatenate(list(self._encode(ready, place=place))).astype(self._dtypes[place])
         parts = stored.reshape(len(changes), len(images), *stored.shape[1:])
         return np.stack([apply_heads(self._heads[fold], part) for part in parts])
@@ -156,6 +160,15 @@ class Reembedding:
 def apply_change(perturbation: Perturbation, context: PatientContext) -> Change:
     """Turn a perturbation of a patient into a change of one image."""
     return lambda image: perturbation.apply(image, context)
+
+
+def _normalise(
+    images: Iterator[RgbImage], reference: Colour, *, num_cells: int
+) -> Iterator[RgbImage]:
+    """Bring a patient's images to the reference, under each change by the colour they then have."""
+    while patient := list(islice(images, num_cells)):
+        own = pool_colours(np.stack([measure_colour(image) for image in patient]))
+        yield from (match_colour(image, own, np.array(reference)) for image in patient)
 
 
 def _call(change: Callable[[], RgbImage]) -> RgbImage:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from aml_mil.cohort import Cohort, Patient
 from aml_mil.cohort.errors import name_some
+from aml_mil.embedding.colour import RgbImage
 from aml_mil.evaluation.assessment import Assessment, assess
 from aml_mil.evaluation.bootstrap import MACRO, Interval, Intervals
 from aml_mil.evaluation.differences import paired_intervals
@@ -25,7 +26,6 @@ from aml_mil.evaluation.perturbations import (
     PERTURBATIONS,
     PatientContext,
     Perturbation,
-    RgbImage,
     draw_direction,
 )
 from aml_mil.evaluation.reembedding import Reembedding, apply_change

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aml_mil.cohort.errors import name_some
+from aml_mil.embedding.views import shared_kind
 from aml_mil.mil.errors import BagsError, StoresDifferError
 from stores import FeatureStore, Manifest, PackedBags, open_store, pack_bags
 
@@ -59,6 +60,11 @@ class FitInputs:
     def store_index(self, fold: int) -> int:
         """Return which of the stores a fold reads."""
         return fold if len(self.stores) > 1 else 0
+
+    @property
+    def one_view_a_bag(self) -> bool:
+        """Whether a view is one change of all the patient's cells; a flip is of each on its own."""
+        return shared_kind(self.stores[0].manifest.views) is not None
 
     @property
     def patient_ids(self) -> tuple[str, ...]:
@@ -147,7 +153,7 @@ def load_inputs(paths: Sequence[Sequence[Path]]) -> tuple[FitInputs, ...]:
 
 
 def _load(store: FeatureStore, ids: tuple[str, ...]) -> FoldStore:
-    bags = _without_augmented_views(pack_bags(store, ids), store)
+    bags = _without_unknown_views(pack_bags(store, ids), store)
     sizes = np.diff(bags.offsets)
     if empty := [ids[i] for i in np.flatnonzero(sizes == 0)]:
         raise BagsError(
@@ -174,13 +180,13 @@ def _load(store: FeatureStore, ids: tuple[str, ...]) -> FoldStore:
     )
 
 
-def _without_augmented_views(bags: PackedBags, store: FeatureStore) -> PackedBags:
-    """Keep the flips, which cells may be drawn in one by one; of other views the untouched only."""
+def _without_unknown_views(bags: PackedBags, store: FeatureStore) -> PackedBags:
+    """Keep the views that are known to be augmentations; of others the untouched only."""
     views = store.manifest.views
-    if set(views) <= FLIP_VIEWS:
+    if set(views) <= FLIP_VIEWS or shared_kind(views) is not None:
         return bags
     logger.warning(
-        "%s holds views other than flips (%s …): the heads train on the untouched view",
+        "%s holds views of an unknown kind (%s …): the heads train on the untouched view",
         store.path,
         views[1],
     )

@@ -60,6 +60,7 @@ class Program:
             targets=plan.inputs.targets,
             dtype=TABLE_DTYPES[precision],
             device=resolve_device(plan.config.device),
+            one_view_a_bag=plan.inputs.one_view_a_bag,
         )
 
 

@@ -41,6 +41,7 @@ def draw_epoch(
     targets: IntArray,
     bag_sizes: IntArray,
     num_views: int,
+    one_view_a_bag: bool = False,
     max_cells: int,
     sampling: Sampling = "balanced",
     seed: int,
@@ -51,13 +52,15 @@ def draw_epoch(
 
     As many bags as there are training bags: with replacement, each class equally likely, or, in
     natural sampling, each bag once. A bag longer than ``max_cells`` gives that many cells without
-    replacement. Each cell comes from one of the stored views, all equally likely.
+    replacement. Each cell, or each bag as a whole, comes from one of the stored views, all equally
+    likely.
 
     Args:
         train: Training bags of the replicate, [n].
         targets: Class of every bag of the cohort.
         bag_sizes: Cells of every bag of the cohort.
         num_views: Stored views, the identity among them.
+        one_view_a_bag: Whether all cells of a drawn bag come from the same view.
         max_cells: Most cells of a bag.
         sampling: How bags are drawn.
         seed: Seed of the replicate.
@@ -68,11 +71,13 @@ def draw_epoch(
     bags = _draw_balanced(rng, train, targets) if sampling == "balanced" else rng.permutation(train)
     cells = [_draw_cells(rng, int(bag_sizes[bag]), max_cells) for bag in bags]
     sizes = np.minimum(bag_sizes[bags], max_cells)
+    num_drawn = len(sizes) if one_view_a_bag else int(sizes.sum())
+    views = rng.integers(num_views, size=num_drawn)
     return EpochDraw(
         bags=bags,
         sizes=sizes,
         cells=np.concatenate(cells),
-        views=rng.integers(num_views, size=int(sizes.sum())),
+        views=np.repeat(views, sizes) if one_view_a_bag else views,
     )
 
 

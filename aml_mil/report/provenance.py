@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple
 
+from aml_mil.embedding import recorded_reference
+from aml_mil.embedding.views import view_set
 from aml_mil.evaluation.run import OpenRun
 from aml_mil.mil.run_dir import CONFIG_FILE, FOLDS_FILE
 
@@ -47,7 +49,8 @@ def _commands(run: OpenRun, document: Mapping[str, Any]) -> tuple[str, ...]:
         _line(
             *("embed", "COHORT", "--encoder", store["encoder"], "--weights", store["weights"]),
             *("--image-size", store["preprocessing"].get("image_size_px", "PX")),
-            *("--views", "identity" if len(store["views"]) == 1 else "flips"),
+            *("--views", view_set(tuple(store["views"]))),
+            *_stain(store["preprocessing"]),
             *("--dtype", store["dtype"], "--out", store["path"]),
         )
         for store in document["stores"]
@@ -59,6 +62,12 @@ def _commands(run: OpenRun, document: Mapping[str, Any]) -> tuple[str, ...]:
     commands.append(_line("fit-mil", store, *settings, "--out", run.path))
     commands.append(_line("report", run.path, "--cohort", "COHORT", "--out", "report.html"))
     return tuple(commands)
+
+
+def _stain(preprocessing: Mapping[str, Any]) -> tuple[str, ...]:
+    if (reference := recorded_reference(preprocessing)) is None:
+        return ()
+    return ("--stain", "patient", "--stain-reference", ",".join(map(str, reference)))
 
 
 def _common_name(paths: list[str]) -> str:

@@ -26,10 +26,10 @@ LEFT_ALONE = 3
 GRACE_S = 5.0
 
 
-def embed_share(cohort: str, store: str, *, pause_s: float, strict: bool) -> int:
+def embed_share(cohort: str, store: str, *, pause_s: float, **settings: object) -> int:
     """Work as one of the processes; the first writes its summary beside the store."""
     dist.init_process_group(BACKEND, timeout=PATIENCE)
-    run = start(Path(cohort), Path(store), tiny_encoder(), strict=strict)
+    run = start(Path(cohort), Path(store), tiny_encoder(), **settings)
     try:
         for _ in run:
             time.sleep(pause_s)
@@ -71,7 +71,7 @@ def run_ranks(
     *, num_ranks: int, victim: int | None = None, after_s: float = 0.0, **settings: Any
 ) -> list[int]:
     """Run the processes, kill one of them on the way, and wait for all."""
-    settings = {"pause_s": 0.0, "strict": False, **settings}
+    settings = {"pause_s": 0.0, **settings}
     children = fork_ranks(settings, num_ranks=num_ranks)
     codes: dict[int, int] = {}
     if victim is not None:

@@ -11,7 +11,7 @@ from aml_mil.embedding import EmbedConfig, NumericsMismatchError, numerics
 from aml_mil.embedding.engine import TorchEngine
 from aml_mil.embedding.openvino_engine import has_openvino
 from aml_mil.embedding.shared_views import SharedViews, describe_shared_views
-from aml_mil.embedding.views import has_shared_views, view_names
+from aml_mil.embedding.views import shared_kind, view_names, view_set
 from aml_mil.encoders import load_encoder
 from stores import StoreMismatchError, open_store
 from tests.command_line import runner
@@ -26,8 +26,8 @@ def cells(num=4, seed=0):
     return rng.integers(0, 256, (num, SIZE_PX, SIZE_PX, 3), dtype=np.uint8)
 
 
-def draws(owners, images, view=1):
-    return SharedViews(SIZE_PX)(images, owners, view=view)
+def draws(owners, images, view=1, kind="shared"):
+    return SharedViews(kind, SIZE_PX)(images, owners, view=view)
 
 
 def mirror_images(cohort_dir):
@@ -72,6 +72,40 @@ def test_views_differ_in_geometry_and_colour_between_patients():
     assert viewed[..., 2].mean((1, 2)).std() > 5
 
 
+def test_a_colour_view_changes_the_stain_and_leaves_every_pixel_in_its_place():
+    patients = [f"patient{number}" for number in range(40)]
+    plain = np.full((SIZE_PX, SIZE_PX, 3), (200, 160, 190), dtype=np.uint8)
+    plain[10:20, 12:25] = (110, 70, 140)
+    viewed = draws(patients, np.stack([plain] * 40), kind="colour")
+    for image in viewed:
+        background, cell = image[0, 0], image[10, 12]
+        expected = np.broadcast_to(background, plain.shape).copy()
+        expected[10:20, 12:25] = cell
+        np.testing.assert_array_equal(image, expected)
+        assert not np.array_equal(image, plain)
+        assert background.astype(int).sum() > cell.astype(int).sum()
+        assert np.ptp(cell.astype(int)) > 10, "grey is no stain"
+    assert viewed[:, 0, 0].astype(float).std(axis=0).min() > 5
+    again = draws(patients, np.stack([plain] * 40), kind="colour", view=2)
+    assert not np.array_equal(viewed, again)
+
+
+def test_colour_views_are_recorded_stored_and_not_mixed_with_shared_ones(
+    cohort_dir, tmp_path, encoder
+):
+    store = tmp_path / "a.zarr"
+    run(cohort_dir, store, encoder, views="colour:2")
+    with open_store(store) as opened:
+        assert opened.manifest.views == ("identity", "colour1", "colour2")
+        recorded = opened.manifest.preprocessing["shared_views"]
+        assert recorded == describe_shared_views("colour", SIZE_PX)
+        assert (recorded["jitter"], recorded["hue"]) == (0.3, 0.05)
+        views = all_views(opened.read("CTL")).astype(np.float32)
+    assert all(np.abs(view - views[0]).mean() > 1e-4 for view in views[1:])
+    with pytest.raises(StoreMismatchError, match="colour1"):
+        run(cohort_dir, store, encoder, views="shared:2")
+
+
 def test_images_of_nobody_stay_as_they_are():
     images = cells(4)
     viewed = draws(["A"], images)
@@ -110,7 +144,7 @@ def test_the_recipe_and_its_seed_are_recorded_and_enough_to_draw_again(
     run(cohort_dir, store_path, encoder, **SHARED)
     with open_store(store_path) as store:
         recorded = store.manifest.preprocessing["shared_views"]
-        assert recorded == describe_shared_views(SIZE_PX)
+        assert recorded == describe_shared_views("shared", SIZE_PX)
         assert (recorded["seed"], recorded["min_scale"], recorded["hue"]) == (0, 0.5, 0.2)
         assert {"albumentations", "opencv-python-headless"} <= set(
             store.manifest.numerics["versions"]
@@ -205,8 +239,15 @@ def test_the_precision_check_knows_shared_views(cohort_dir, tmp_path, encoder):
 
 def test_names_of_views():
     assert view_names("shared:2") == ("identity", "shared1", "shared2")
-    assert has_shared_views(view_names("shared:2"))
-    assert not has_shared_views(view_names("flips"))
+    assert view_names("colour:1") == ("identity", "colour1")
+    kinds = [shared_kind(view_names(v)) for v in ("shared:2", "colour:3", "flips", "identity")]
+    assert kinds == ["shared", "colour", None, None]
+
+
+@pytest.mark.parametrize("views", ["identity", "flips", "shared:4", "colour:1"])
+def test_the_set_of_views_is_found_again_by_their_names(views):
+    assert view_set(view_names(views)) == views
+    assert view_set(("identity", "7")) == "identity,7"
 
 
 @pytest.mark.parametrize(
@@ -214,9 +255,11 @@ def test_names_of_views():
     [
         ("shared:1", "K of at least 2, got 'shared:1'"),
         ("shared:0", "K of at least 2"),
-        ("shared:", "flips, identity or shared:K"),
-        ("shared:2.5", "flips, identity or shared:K"),
-        ("flip", "flips, identity or shared:K, got 'flip'"),
+        ("colour:0", "K of at least 1, got 'colour:0'"),
+        ("shared:", "flips, identity, shared:K or colour:K"),
+        ("shared:2.5", "flips, identity, shared:K or colour:K"),
+        ("colors:2", "flips, identity, shared:K or colour:K"),
+        ("flip", "flips, identity, shared:K or colour:K, got 'flip'"),
     ],
 )
 def test_other_sets_of_views_are_refused(views, message):

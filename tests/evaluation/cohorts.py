@@ -28,12 +28,14 @@ class Fitted(NamedTuple):
     run: Path
 
 
-def fit_on(cohort_path: Path, folder: Path, *, encoder: str = "random:0") -> Fitted:
+def fit_on(
+    cohort_path: Path, folder: Path, *, encoder: str = "random:0", embedding: EmbedConfig = EMBED
+) -> Fitted:
     """Embed a cohort and fit small heads on it."""
     cohort = read_cohort(cohort_path)
     loaded = load_encoder("resnet18", weights=encoder, image_size_px=SIZE_PX)
     store, run = folder / "features.zarr", folder / "run"
-    for _ in embed(cohort, loaded, store, EMBED):
+    for _ in embed(cohort, loaded, store, embedding):
         pass
     config = FitConfig(
         num_folds=3,

@@ -61,6 +61,7 @@ def _train_epoch(head, optimiser, replicate, bags, cells, epoch, config):
         targets=bags.targets,
         bag_sizes=bags.sizes,
         num_views=bags.num_views,
+        one_view_a_bag=bags.one_view_a_bag,
         max_cells=config.max_cells,
         sampling=config.sampling,
         seed=replicate.seed,

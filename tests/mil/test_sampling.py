@@ -45,6 +45,16 @@ def test_bags_are_drawn_with_replacement():
     assert any(len(set(_draw(epoch=e, targets=np.arange(8)).bags)) < 8 for e in range(5))
 
 
+def test_where_a_view_is_the_whole_patients_the_cells_of_a_bag_come_from_one():
+    views = []
+    for epoch in range(400):
+        draw = _draw(epoch=epoch, one_view_a_bag=True)
+        of_bags = np.split(draw.views, np.cumsum(draw.sizes)[:-1])
+        assert all(len(set(of_bag)) == 1 for of_bag in of_bags)
+        views += [of_bag[0] for of_bag in of_bags]
+    assert np.bincount(views) / len(views) == pytest.approx(np.full(4, 0.25), abs=0.03)
+
+
 def test_no_bag_gives_more_than_the_cap_and_each_cell_once():
     for epoch in range(20):
         for bag, cells in _per_bag(_draw(epoch=epoch)):

@@ -49,12 +49,14 @@ class ResidentBags:
         targets: Class of each bag, [B].
         dtype: Number format of the large matrix products' operands.
         device: Where they are computed.
+        one_view_a_bag: Whether all cells of a training bag come from the same view.
 
     Attributes:
         table: The cells.
         sizes: Cells of each bag, [B].
         targets: Class of each bag, [B].
         num_views: V.
+        one_view_a_bag: As given.
     """
 
     def __init__(
@@ -65,7 +67,9 @@ class ResidentBags:
         targets: IntArray,
         dtype: torch.dtype,
         device: torch.device,
+        one_view_a_bag: bool = False,
     ) -> None:
+        self.one_view_a_bag = one_view_a_bag
         self.num_views, self._num_cells = features[0].shape[:2]
         self.offsets = offsets
         self.sizes: IntArray = np.diff(offsets)

@@ -210,6 +210,7 @@ class Training:
             targets=self._bags.targets,
             bag_sizes=self._bags.sizes,
             num_views=self._bags.num_views,
+            one_view_a_bag=self._bags.one_view_a_bag,
             max_cells=self._config.max_cells,
             sampling=self._config.sampling,
             seed=replicate.seed,
