@@ -12,133 +12,22 @@ not done again. STUDY/RESULTS.md holds the outcome, STUDY/steps.json what each s
 """
 
 import argparse
-import json
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
-from aml_mil.cohort import Cohort, read_cohort
+from aml_mil.cohort import read_cohort
 from aml_mil.errors import AmlMilError
-from aml_mil.mil.inputs import run_name
 from aml_mil.runtime import has_native_bf16, resolve_device
-from benchmarks.study_budget import BUDGETS, SSL_METHODS, Budget, Heads
-from benchmarks.study_choice import best_by_validation
+from benchmarks.study_budget import BUDGETS, SSL_METHODS, Heads
+from benchmarks.study_choice import choose
+from benchmarks.study_layout import Encoder, Study
 from benchmarks.study_steps import Step, StepRunner, StudyError, StudyStopped
-from stores.files import durable_write
 
-STUDY_FILE = "study.json"
-RANDOM = "resnet18-random-0"
 MAP_SIZE_PX = 144  # where a ResNet's last map is 5x5
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Encoder:
-    """An encoder to be compared.
-
-    Attributes:
-        name: Of its store; ``{fold}`` in it stands for the fold it was trained for.
-        words: What `embed` is told.
-        size_px: Side of the images.
-        folds: Those it was trained for; none where one encoder is for all.
-    """
-
-    name: str
-    words: tuple[str, ...]
-    size_px: int
-    folds: tuple[int, ...] = ()
-
-    def of_each_fold(self, text: str) -> list[str]:
-        """Put every fold in the place of ``{fold}``."""
-        return [text.replace("{fold}", str(k)) for k in self.folds] or [text]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Study:
-    """What is studied, and where things go.
-
-    Attributes:
-        cohort: Patients' images.
-        annotated: Cells by type.
-        out: Folder of the study.
-        budget: Settings.
-        has_cell_types: Whether cells of the cohort have an expert's type.
-        imagenet: Weights of squeezenet1_0.
-        mil: Folder of MIL benchmarks.
-        bundle: Where a model for new patients goes.
-    """
-
-    cohort: Path
-    annotated: Path
-    out: Path
-    budget: Budget
-    has_cell_types: bool
-    imagenet: Path | None = None
-    mil: Path | None = None
-    bundle: Path | None = None
-
-    @property
-    def folds(self) -> Path:
-        """Fold of every patient."""
-        return self.out / "folds.csv"
-
-    @property
-    def few_folds(self) -> Path:
-        """Roles of the patients in those folds that have encoders of their own."""
-        return self.folds if self.budget.is_ssl_of_all_folds else self.out / "splits"
-
-    def store(self, encoder: Encoder, kind: str = "") -> Path:
-        """Path of an encoder's features; ``{fold}`` stands for the fold."""
-        return self.out / "stores" / kind / f"{encoder.name}.zarr"
-
-    def run(self, encoder: Encoder, kind: str) -> Path:
-        """Folder of an encoder's heads."""
-        return self.out / "runs" / kind / run_name(self.store(encoder))
-
-    @property
-    def random(self) -> Encoder:
-        """The encoder that has learnt nothing."""
-        words = ("--encoder", "resnet18", "--weights", "random:0")
-        return Encoder(name=RANDOM, words=words, size_px=self.budget.image_size_px)
-
-    @property
-    def supervised(self) -> Encoder:
-        """The encoder of annotated cells."""
-        words = ("--encoder", str(self.checkpoint("supervised")))
-        return Encoder(name="supervised", words=words, size_px=self.budget.size_px("supervised"))
-
-    @property
-    def given(self) -> tuple[Encoder, ...]:
-        """Encoders that have seen no patient: random, ImageNet, supervised."""
-        encoders = [self.random, self.supervised]
-        if self.imagenet is not None:
-            words = ("--encoder", "torchvision:squeezenet1_0", "--weights", str(self.imagenet))
-            size = self.budget.image_size_px
-            encoders.insert(1, Encoder(name=self.imagenet.stem, words=words, size_px=size))
-        return tuple(encoders)
-
-    @property
-    def self_supervised(self) -> tuple[Encoder, ...]:
-        """Encoders pre-trained on the training patients of a fold."""
-        return tuple(
-            Encoder(
-                name=f"{method}-{{fold}}",
-                words=("--encoder", str(self.checkpoint(f"{method}-{{fold}}"))),
-                size_px=self.budget.size_px(method),
-                folds=self.budget.ssl_folds,
-            )
-            for method in SSL_METHODS
-        )
-
-    @property
-    def of_all_folds(self) -> tuple[Encoder, ...]:
-        """Encoders for which all folds can be fitted: the rows of Table 1."""
-        return self.given + (self.self_supervised if self.budget.is_ssl_of_all_folds else ())
-
-    def checkpoint(self, name: str) -> Path:
-        """Path of an encoder that is trained here."""
-        return self.out / "encoders" / f"{name}.safetensors"
 
 
 def protocol(study: Study) -> Iterator[Step]:
@@ -154,16 +43,11 @@ def protocol(study: Study) -> Iterator[Step]:
         yield fit(study, study.of_all_folds, heads, kind=heads.name)
         if not study.budget.is_ssl_of_all_folds:
             encoders = (*study.given, *study.self_supervised)
-            kind = f"{heads.name}-few-folds"
-            yield fit(study, encoders, heads, kind=kind, folds=study.few_folds)
+            yield fit(study, encoders, heads, kind=few_kind(heads), folds=study.few_folds)
     best, heads = choose(study)
     yield from vary_features(study, best, heads)
     yield from embed_patients(study)
-    for encoder in (best, study.random):
-        run = study.run(encoder, heads.name)
-        words = ("stress", run, "--cohort", study.cohort, *study.budget.flags("stress"))
-        yield cli(f"stress-{run.name}", *words, outputs=[run / "stress.json"])
-    yield from show(study, best, heads.name)
+    yield from show(study, best, heads)
     if study.mil is not None:
         yield mil_benchmarks(study, study.mil)
     if study.bundle is not None:
@@ -257,17 +141,6 @@ def fit(
     )
 
 
-def choose(study: Study) -> tuple[Encoder, Heads]:
-    """Choose encoder and heads by the validation patients; until they are fitted, the first."""
-    candidates = {
-        study.run(encoder, heads.name): (encoder, heads)
-        for heads in study.budget.heads
-        for encoder in study.of_all_folds
-        if encoder.name != RANDOM
-    }
-    return candidates[best_by_validation(list(candidates))]
-
-
 def vary_features(study: Study, best: Encoder, heads: Heads) -> Iterator[Step]:
     """Fit one view, maps, and colour-normalised cells, all else as before."""
     encoder, one_view = study.supervised, ("--views", "identity")
@@ -277,9 +150,10 @@ def vary_features(study: Study, best: Encoder, heads: Heads) -> Iterator[Step]:
     for kind, features in (("vectors", "vector"), ("maps", "map")):
         yield from embed_cells(study, [large], *one_view, "--features", features, kind=kind)
         yield fit(study, [large], heads, kind=kind, stores=kind, folds=study.few_folds)
-    both = (study.random, best)
-    yield from embed_cells(study, both, "--stain", "patient", kind="stain")
-    yield fit(study, both, heads, kind="stain", stores="stain")
+    if study.budget.stain:
+        both = (study.random, best)
+        yield from embed_cells(study, both, *study.budget.flags("stain"), kind="stain")
+        yield fit(study, both, heads, kind="stain", stores="stain")
 
 
 def embed_patients(study: Study) -> Iterator[Step]:
@@ -303,25 +177,29 @@ def embed_patients(study: Study) -> Iterator[Step]:
     )
 
 
-def show(study: Study, best: Encoder, head: str) -> Iterator[Step]:
-    """Draw the paper's figures and write the report of the best run."""
-    kinds = {head: study.of_all_folds}
+def show(study: Study, best: Encoder, heads: Heads) -> Iterator[Step]:
+    """Put the best encoder and the random one under stress, draw the figures, write the report."""
+    under_stress = [study.run(encoder, heads.name) for encoder in (best, study.random)]
+    if study.budget.stain:
+        under_stress.append(study.run(best, "stain"))
+    for run in under_stress:
+        words = ("stress", run, "--cohort", study.cohort, *study.budget.flags("stress"))
+        name = f"stress-{run.parent.name}-{run.name}"
+        yield cli(name, *words, outputs=[run / "stress.json"])
+    kinds = {heads.name: study.of_all_folds}
     if not study.budget.is_ssl_of_all_folds:
-        kinds[f"{head}-few-folds"] = study.self_supervised
+        kinds[few_kind(heads)] = study.self_supervised
     for kind, encoders in kinds.items():
         runs = [study.run(encoder, kind) for encoder in encoders]
-        figures = study.out / "figures" / kind
-        words = (
-            "compare",
-            *runs,
-            "--figures",
-            figures,
-            "--random-store",
-            study.store(study.random),
+        drawings = study.out / "drawings" / kind
+        yield cli(
+            f"compare-{kind}",
+            *("compare", *runs, "--figures", drawings),
+            *("--random-store", study.store(study.random)),
+            outputs=[drawings / "figure2_confusion.png"],
         )
-        yield cli(f"compare-{kind}", *words, outputs=[figures / "figure2_confusion.png"])
     report = study.out / "report.html"
-    words = ("report", study.run(best, head), "--cohort", study.cohort, "--out", report)
+    words = ("report", study.run(best, heads.name), "--cohort", study.cohort, "--out", report)
     yield cli("report", *words, outputs=[report])
 
 
@@ -330,6 +208,11 @@ def mil_benchmarks(study: Study, folder: Path) -> Step:
     out = study.out / "mil_benchmarks.json"
     words = (folder, *study.budget.flags("mil"), "--json", out)
     return module("mil-benchmarks", "benchmarks.mil_benchmarks", *words, outputs=[out])
+
+
+def few_kind(heads: Heads) -> str:
+    """Name the runs on those folds that have encoders of their own."""
+    return f"{heads.name}-few-folds"
 
 
 def cli(name: str, *words: object, outputs: Sequence[Path], state: Path | None = None) -> Step:
@@ -343,18 +226,16 @@ def module(name: str, *words: object, outputs: Sequence[Path] = ()) -> Step:
     return Step(name=name, words=("-m", *map(str, words)), outputs=tuple(outputs))
 
 
-def describe(study: Study, cohort: Cohort, *, budget: str) -> dict[str, object]:
-    """Return study.json: what the page of results must know."""
-    return {
-        "command": f"python -m benchmarks.study {' '.join(sys.argv[1:])}",
-        "cohort": str(study.cohort),
-        "annotated": str(study.annotated),
-        "imagenet": None if study.imagenet is None else str(study.imagenet),
-        "budget": budget,
-        "settings": asdict(study.budget),
-        "patients": cohort.classes,
-        "num_cells": cohort.num_cells,
-    }
+def run_study(study: Study) -> None:
+    """Do what is not done yet.
+
+    Raises:
+        StudyError: A step failed, or a signal came.
+    """
+    count = sum(1 for _ in protocol(study))
+    study.out.mkdir(parents=True, exist_ok=True)
+    study.save()
+    StepRunner(study.out, count=count).run_all(protocol(study))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -371,19 +252,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--bundle", type=Path, metavar="DIR")
     parser.add_argument("--list", action="store_true", help="Show the commands, and run none.")
     given = parser.parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
     try:
-        return _run(given)
+        study = read_options(
+            given, command=shlex.join(["python", "-m", "benchmarks.study", *words])
+        )
+        if given.list:
+            print("\n".join(step.command for step in protocol(study)))
+        else:
+            run_study(study)
+            print(study.out / "RESULTS.md")
     except StudyStopped as stopped:
         print(f"study: {stopped}", file=sys.stderr)
         return 130
     except (StudyError, AmlMilError, OSError) as error:
         print(f"study: error: {error}", file=sys.stderr)
         return 1
+    return 0
 
 
-def _run(given: argparse.Namespace) -> int:
+def read_options(given: argparse.Namespace, *, command: str) -> Study:
+    """Read the cohort and lay the study out.
+
+    Raises:
+        CohortError: There is no cohort.
+    """
     cohort = read_cohort(given.cohort)
-    study = Study(
+    return Study(
         cohort=given.cohort,
         annotated=given.annotated,
         out=given.out,
@@ -392,20 +287,13 @@ def _run(given: argparse.Namespace) -> int:
         imagenet=given.imagenet,
         mil=given.mil,
         bundle=given.bundle,
+        about={
+            "command": command,
+            "budget": given.budget,
+            "patients": cohort.classes,
+            "num_files": cohort.num_cells,
+        },
     )
-    steps = list(protocol(study))
-    if given.list:
-        print("\n".join(step.command for step in steps))
-        return 0
-    if not study.has_cell_types:
-        print(f"no cell of {given.cohort} has a type: nearest neighbours are not asked")
-    for folder in ("encoders", "stores", "runs"):
-        (study.out / folder).mkdir(parents=True, exist_ok=True)
-    text = json.dumps(describe(study, cohort, budget=given.budget), indent=2, default=dict) + "\n"
-    durable_write(study.out / STUDY_FILE, text.encode())
-    StepRunner(study.out, count=len(steps)).run_all(protocol(study))
-    print(f"{study.out / 'RESULTS.md'}")
-    return 0
 
 
 if __name__ == "__main__":

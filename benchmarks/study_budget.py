@@ -33,6 +33,7 @@ class Budget:
         supervised: Of `pretrain supervised`.
         image_size_px: Side of the images for encoders that do not learn here.
         heads: Of `fit-mil`; the first are the paper's.
+        stain: Of `embed`, for cells whose colour is normalised; "" leaves these out.
         giga: Of `giga-ssl`.
         probe: Of `probe`.
         stress: Of `stress`.
@@ -50,6 +51,7 @@ class Budget:
         Heads(name="paper"),
         Heads(name="standardized", flags="--standardize --lr 0.003"),
     )
+    stain: str = "--stain patient"
     giga: str = ""
     probe: str = ""
     stress: str = ""

@@ -131,6 +131,8 @@ class StepRunner:
 
     def _follow(self, step: Step, lock: IO[bytes]) -> Iterator[int | None]:
         """Start a step; yield None while it runs, and last its exit code."""
+        for output in step.outputs:
+            output.parent.mkdir(parents=True, exist_ok=True)
         words = [sys.executable, *step.words, *step.resume_words]
         with (self._folder / LOGS_DIR / f"{step.name}.log").open("ab") as log:
             log.write(f"$ {shlex.join(words)}\n".encode())
