@@ -22,9 +22,6 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Any
 
-import torch
-
-from aml_mil.runtime import count_cores, describe_device
 from stores.files import durable_write
 
 STEPS_FILE = "steps.json"
@@ -220,6 +217,10 @@ def read_records(folder: Path) -> dict[str, dict[str, Any]]:
 
 def describe_hardware() -> str:
     """Name processor, cores, accelerator and torch."""
+    import torch
+
+    from aml_mil.runtime import count_cores, describe_device
+
     names = [f"{describe_device(torch.device('cpu'))}, {count_cores()} cores"]
     if torch.cuda.is_available():
         names.append(describe_device(torch.device("cuda")))
