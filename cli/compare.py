@@ -64,7 +64,10 @@ def compare(
     names = _names(opened)
     to_compare = [run.to_compare(name) for run, name in zip(opened, names, strict=True)]
     if random_store is not None:
-        to_compare = [with_random_floor(run, random_store) for run in to_compare]
+        to_compare = [
+            with_random_floor(run, one.run.predictions(), random_store)
+            for run, one in zip(to_compare, opened, strict=True)
+        ]
     comparison = compare_runs(to_compare, seed=seed)
     _print(comparison, style=style, as_json=as_json)
     if not as_json:

@@ -24,6 +24,8 @@ from aml_mil.evaluation.predictions import Predictions, Role, concatenate
 
 FloatArray = npt.NDArray[np.float64]
 MAX_ITERATIONS = 10_000
+# Fold of a patient whom no fold tests: every floor may learn from it.
+NOT_TESTED = -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -33,7 +35,7 @@ class FloorCohort:
     Attributes:
         patient_ids: P ids.
         targets: Class of each patient, [P].
-        folds: Fold of each patient, [P].
+        folds: Fold in which each patient is tested, [P]; `NOT_TESTED` where none does.
         classes: C names.
         offsets: First cell of each patient and, last, the number of cells, [P + 1].
         colour: Mean and s.d. of R, G, B of each cell, [N, 6]; None where no image was seen, which
@@ -67,7 +69,7 @@ def predict_floors(cohort: FloorCohort) -> dict[str, Predictions]:
         name: concatenate(
             [
                 _predict_fold(cohort, fold, figures_of(fold), prior=name == "class_prior")
-                for fold in sorted(set(cohort.folds.tolist()))
+                for fold in sorted(set(cohort.folds.tolist()) - {NOT_TESTED})
             ]
         )
         for name, figures_of in figures.items()

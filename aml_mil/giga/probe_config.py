@@ -3,6 +3,7 @@
 import dataclasses
 from dataclasses import dataclass
 
+from aml_mil.cohort.folds import MIN_FOLDS
 from aml_mil.mil.config import FitConfig
 from stores import JSON
 
@@ -53,6 +54,8 @@ class ProbeConfig:
         for name in ("draws", "giga_draws", "resamples"):
             if (value := getattr(self, name)) < 1:
                 raise ValueError(f"{name}: expected 1 or more, got {value}")
+        if self.num_folds < MIN_FOLDS:
+            raise ValueError(f"num_folds: expected {MIN_FOLDS} or more, got {self.num_folds}")
         if self.seed < 0:
             raise ValueError(f"seed: expected 0 or more, got {self.seed}")
         self.fit_config(device="cpu")

@@ -18,7 +18,8 @@ class FitConfig:
     and its public code. Where P is silent, H fills in.
 
     Attributes:
-        num_folds: Stratified folds; test = k, validation = k + 1, training = the rest. Source: P.
+        num_folds: Stratified folds, 3 or more; test = k, validation = k + 1, training = the rest.
+            Given splits are counted. Source: P.
         fold_seed: Seed of the folds where none are given. Source: ours.
         seeds: Heads trained per fold, from seeds 0, 1, … Source: P (three).
         epochs: Longest training; an epoch draws as many bags as there are training patients.
@@ -74,11 +75,6 @@ class FitConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "widths", tuple(self.widths))
-        if self.num_folds < 3:
-            raise ValueError(
-                f"num_folds: expected 3 or more (training, validation and test), "
-                f"got {self.num_folds}"
-            )
         for name in _POSITIVE:
             if (value := getattr(self, name)) < 1:
                 raise ValueError(f"{name}: expected 1 or more, got {value}")
@@ -120,6 +116,7 @@ class FitConfig:
 
 
 _POSITIVE = (
+    "num_folds",
     "seeds",
     "epochs",
     "patience",

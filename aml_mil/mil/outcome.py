@@ -17,6 +17,7 @@ from aml_mil.evaluation import (
     prediction_rows,
 )
 from aml_mil.evaluation.assessment import assess
+from aml_mil.evaluation.floors import NOT_TESTED
 from aml_mil.evaluation.patients import patient_scores
 from aml_mil.mil import run_dir, splits
 from aml_mil.mil.engine import EpochRecord, TrainedHead
@@ -103,20 +104,21 @@ def _metrics(plan: FitPlan, predictions: Predictions) -> dict[str, Any]:
 
 
 def _floor_cohort(plan: FitPlan) -> FloorCohort:
-    """Return what the floors look at, of the patients that are tested."""
+    """Return what the floors look at, of the patients that have a role."""
     inputs = plan.inputs
-    tested = np.array([p in plan.folds for p in inputs.patient_ids])
+    everyone = {p for roles in plan.roles for p in (*roles.train, *roles.validation, *roles.test)}
+    used = np.array([p in everyone for p in inputs.patient_ids])
     sizes = np.diff(inputs.offsets)
-    cells = np.repeat(tested, sizes)
+    cells = np.repeat(used, sizes)
     colour = inputs.stores[0].bags.colour
-    pooled = [_pooled(store, inputs.offsets)[tested] for store in inputs.stores]
-    ids = tuple(p for p in inputs.patient_ids if p in plan.folds)
+    pooled = [_pooled(store, inputs.offsets)[used] for store in inputs.stores]
+    ids = tuple(p for p in inputs.patient_ids if p in everyone)
     return FloorCohort(
         patient_ids=ids,
-        targets=inputs.targets[tested],
-        folds=np.array([plan.folds[p] for p in ids]),
+        targets=inputs.targets[used],
+        folds=np.array([plan.folds.get(p, NOT_TESTED) for p in ids]),
         classes=inputs.classes,
-        offsets=np.concatenate([[0], np.cumsum(sizes[tested])]),
+        offsets=np.concatenate([[0], np.cumsum(sizes[used])]),
         colour=None if colour is None else colour[cells],
         pooled={k: pooled[inputs.store_index(k)] for k in range(plan.config.num_folds)},
     )

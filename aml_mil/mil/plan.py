@@ -13,7 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from aml_mil.cohort.folds import FoldRoles, check_folds, count_folds, make_folds, roles_of
+from aml_mil.cohort.errors import FoldsError
+from aml_mil.cohort.folds import (
+    MIN_FOLDS,
+    FoldRoles,
+    check_folds,
+    count_folds,
+    make_folds,
+    roles_of,
+)
 from aml_mil.evaluation.predictions import ROLES
 from aml_mil.mil.config import FitConfig
 from aml_mil.mil.engine import FeatureScaling, Replicate
@@ -150,6 +158,11 @@ def make_plans(
         FoldsError: The folds are not of these patients, or a label is too rare for them.
     """
     if folds is None:
+        if config.num_folds < MIN_FOLDS:
+            raise FoldsError(
+                f"num_folds: expected {MIN_FOLDS} or more (training, validation and test), "
+                f"got {config.num_folds}; fewer take the patients' roles, as splits"
+            )
         labels = read_labels(store_paths(stores[0], num_folds=config.num_folds)[0])
         folds = make_folds(labels, num_folds=config.num_folds, seed=config.fold_seed)
     has_splits = not isinstance(folds, Mapping)

@@ -14,7 +14,7 @@ from pathlib import Path
 from natsort import natsorted
 
 from aml_mil.cohort.errors import FoldsError, name_some
-from aml_mil.cohort.folds import MIN_FOLDS, FoldRoles
+from aml_mil.cohort.folds import FoldRoles
 from aml_mil.cohort.tables import read_table
 
 COLUMNS = ("train", "val", "test")
@@ -33,18 +33,15 @@ def read_splits(path: Path) -> tuple[FoldRoles, ...]:
         path: Folder of ``splits_{i}.csv``, or a path with ``{i}`` in the file name.
 
     Raises:
-        FoldsError: There are fewer than 3, or a role of one is empty.
+        FoldsError: There are none, or a role of one is empty.
         TableError: A file or a column cannot be read.
     """
     pattern = path / FILE_NAME if path.is_dir() else path
     found: list[FoldRoles] = []
     while (file := pattern.with_name(pattern.name.replace("{i}", str(len(found))))).exists():
         found.append(_read_split(file))
-    if len(found) < MIN_FOLDS:
-        raise FoldsError(
-            f"expected {pattern.name} for {MIN_FOLDS} folds or more from 0 in {pattern.parent}, "
-            f"got {len(found)}"
-        )
+    if not found:
+        raise FoldsError(f"expected {pattern.name} from 0 in {pattern.parent}, found none")
     return tuple(found)
 
 

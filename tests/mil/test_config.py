@@ -37,7 +37,7 @@ def test_a_saved_config_can_be_given_back():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"num_folds": 2}, "num_folds: expected 3 or more"),
+        ({"num_folds": 0}, "num_folds: expected 1 or more"),
         ({"seeds": 0}, "seeds: expected 1 or more, got 0"),
         ({"epochs": 0}, "epochs: expected 1 or more"),
         ({"accumulate": 0}, "accumulate: expected 1 or more"),

@@ -3,6 +3,7 @@
 import csv
 import itertools
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 
 from aml_mil.cohort.errors import FoldsError
 from aml_mil.cohort.folds import roles_of
+from aml_mil.evaluation.random_floor import assess_random_floor
 from aml_mil.mil import FitError, StoresDifferError, fit, fit_encoders, open_run, program
 from aml_mil.mil.checkpoint import CHECKPOINT_FILE
 from aml_mil.mil.splits import format_split, read_splits
@@ -195,10 +197,39 @@ def test_splits_that_cannot_be_followed_are_refused(folder, splits, text, messag
         fit(folder / "dino.zarr", out_dir=splits / "run", config=CONFIG, folds=read_splits(splits))
 
 
-def test_too_few_splits_are_refused(splits):
-    (splits / "splits_1.csv").unlink()
-    with pytest.raises(FoldsError, match=r"splits_\{i\}.csv for 3 folds or more from 0 .* got 1"):
+def test_no_splits_are_refused(splits):
+    (splits / "splits_0.csv").unlink()
+    with pytest.raises(FoldsError, match=r"expected splits_\{i\}.csv from 0 in .*, found none"):
         read_splits(splits / "splits_{i}.csv")
+
+
+def test_fewer_than_three_folds_are_not_made(folder, tmp_path):
+    config = replace(CONFIG, num_folds=2)
+    with pytest.raises(FoldsError, match=r"num_folds: expected 3 or more .* got 2"):
+        fit(folder / "dino.zarr", out_dir=tmp_path / "run", config=config)
+    assert not (tmp_path / "run").exists()
+
+
+def test_one_split_trains_the_heads_of_that_fold_beside_its_floors(folder, together):
+    _, runs = together
+    out_dir = folder / "one-split"
+    fitting = fit(folder / "dino.zarr", out_dir=out_dir, config=CONFIG, folds=[roles_of(FOLDS, 0)])
+    *_, summary = fitting
+    alone, among = open_run(out_dir), open_run(runs / "dino")
+    assert summary.num_replicates == 2
+    for seed in range(2):
+        ours, theirs = (run.head(0, seed).state_dict() for run in (alone, among))
+        assert max((ours[name] - theirs[name]).abs().max().item() for name in ours) < 1e-8
+    fold_0 = among.predictions().take(np.flatnonzero(among.predictions().folds == 0).tolist())
+    assert alone.predictions().roles == fold_0.roles
+    tested = fold_0.of_role("test")
+    floors = summary.metrics["floors"]
+    assert set(floors) == {"class_prior", "cell_count", "colour", "mean_pooling"}
+    assert floors["mean_pooling"]["roc_auc"]["mean"] == 1.0  # a quarter of the cells tells
+    # The random floor, of the same store: learns from the 18 patients that the fold does not test.
+    random = assess_random_floor(alone.predictions(), folder / "dino.zarr")
+    assert random.num_patients == len(set(tested.patient_ids)) == 12
+    assert random.macro["roc_auc"].mean == floors["mean_pooling"]["roc_auc"]["mean"]
 
 
 @pytest.mark.parametrize("pool", ["mean", "max"])

@@ -1,0 +1,108 @@
+"""What a study came to, as its steps left it: test predictions, baselines, pictures."""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+
+from PIL import Image
+
+from aml_mil.evaluation.patients import PatientScores
+from aml_mil.evaluation.random_floor import floor_scores
+from aml_mil.evaluation.run import open_run
+from aml_mil.mil.run_dir import METRICS_FILE
+from benchmarks.study_choice import choose
+from benchmarks.study_layout import RANDOM, Encoder, Study
+from benchmarks.study_steps import read_records
+
+FIGURE_WIDTH_PX = 1400
+TITLES = {
+    RANDOM: "random encoder",
+    "squeezenet1_0_imagenet": "ImageNet SqueezeNet",
+    "simclr-{fold}": "SimCLR",
+    "swav-{fold}": "SwAV",
+    "dino-{fold}": "DINO",
+}
+
+
+class Outcome:
+    """What a study came to.
+
+    Args:
+        study: With its steps done.
+    """
+
+    def __init__(self, study: Study) -> None:
+        self.study = study
+        self.records = read_records(study.out)
+        self._scores: dict[Path, PatientScores] = {}
+
+    @cached_property
+    def best(self) -> tuple[Encoder, str]:
+        """Encoder and name of the heads that the validation patients chose."""
+        encoder, heads = choose(self.study)
+        return encoder, heads.name
+
+    @property
+    def few(self) -> str:
+        """Kind of the runs on few folds, with the chosen heads."""
+        _, heads = self.best
+        return heads if self.study.budget.is_ssl_of_all_folds else f"{heads}-few-folds"
+
+    def scores(self, encoder: Encoder, kind: str) -> PatientScores:
+        """Test predictions of a run."""
+        path = self.study.run(encoder, kind)
+        if path not in self._scores:
+            self._scores[path] = open_run(path).scores
+        return self._scores[path]
+
+    def models(self, kind: str, encoders: Sequence[Encoder]) -> dict[str, PatientScores]:
+        """Test predictions by title, of those encoders that have been fitted."""
+        return {
+            title(encoder): self.scores(encoder, kind)
+            for encoder in encoders
+            if encoder.name != RANDOM and self.is_fitted(encoder, kind)
+        }
+
+    def is_fitted(self, encoder: Encoder, kind: str) -> bool:
+        """Whether a run is there."""
+        return (self.study.run(encoder, kind) / METRICS_FILE).exists()
+
+    def baselines(self, kind: str) -> dict[str, PatientScores]:
+        """What a model must beat, on the folds of a kind of runs: colour and the random encoder."""
+        random = self.study.random
+        floors = floor_scores(
+            open_run(self.study.run(random, kind)).run.predictions(), self.study.store(random)
+        )
+        found = {"colour": floors["colour"]} if "colour" in floors else {}
+        return found | {title(random): self.scores(random, kind)}
+
+
+def title(encoder: Encoder) -> str:
+    """Name an encoder for readers."""
+    return TITLES.get(encoder.name, encoder.name)
+
+
+def small_picture(study: Study, drawn: Path, name: str) -> str:
+    """Shrink a drawn figure into STUDY/figures; return its path as the page names it."""
+    target = study.out / "figures" / f"{name}.webp"
+    target.parent.mkdir(exist_ok=True)
+    with Image.open(drawn) as picture:
+        picture.thumbnail((FIGURE_WIDTH_PX, 10 * FIGURE_WIDTH_PX))
+        picture.convert("RGB").save(target, quality=85, method=6)
+    return str(target.relative_to(study.out))
+
+
+def neutral(study: Study, text: str) -> str:
+    """Write the places of this machine as what they stand for."""
+    places: Mapping[str, Path | None] = {
+        "STUDY": study.out,
+        "COHORT": study.cohort,
+        "CELLS": study.annotated,
+        "IMAGENET": study.imagenet,
+        "MIL": study.mil,
+        "BUNDLE": study.bundle,
+    }
+    for name, path in places.items():
+        if path is not None:
+            text = text.replace(str(path), name)
+    return text

@@ -1,0 +1,215 @@
+"""Sections of the page of results: tables of models beside what they must beat, and sentences."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+
+from aml_mil.evaluation.errors import EvaluationError
+from aml_mil.evaluation.run import open_run
+from aml_mil.report.label_fractions import label_fraction_table, read_label_fractions
+from aml_mil.report.run_tables import Table, attention_table, stress_table
+from aml_mil.report.tables import signed_interval
+from benchmarks.mil_benchmarks import PUBLISHED
+from benchmarks.study_layout import Encoder
+from benchmarks.study_outcome import TITLES, Outcome, small_picture, title
+from benchmarks.study_tables import (
+    CAPTION,
+    markdown,
+    model_table,
+    per_class_table,
+    roc_auc_difference,
+    say_difference,
+)
+
+
+def added_beyond_colour(outcome: Outcome) -> Iterator[str]:
+    """Say in words what the models add."""
+    best, heads = outcome.best
+    yield "## What the MIL models add beyond colour"
+    said = [
+        say_difference(f"{name}, {heads} heads,", roc_auc_difference(scores, floor), base)
+        for name, scores in outcome.models(heads, outcome.study.of_all_folds).items()
+        for base, floor in outcome.baselines(heads).items()
+    ]
+    if outcome.is_fitted(best, "stain"):
+        before, after = outcome.scores(best, heads), outcome.scores(best, "stain")
+        random = outcome.scores(outcome.study.random, "stain")
+        lost = signed_interval(roc_auc_difference(after, before))
+        said += [
+            f"Bringing each patient's colour to the cohort's changes {title(best)} by {lost}.",
+            say_difference(
+                f"{title(best)}, so normalised,",
+                roc_auc_difference(after, random),
+                "the random encoder, so normalised",
+            ),
+        ]
+    yield bullets(said)
+
+
+def table_1(outcome: Outcome) -> Iterator[str]:
+    """All encoders on all folds, a table for each variant of the heads."""
+    study = outcome.study
+    yield "## Table 1: all encoders"
+    yield CAPTION
+    for heads in study.budget.heads:
+        if outcome.is_fitted(study.random, heads.name):
+            yield f"Heads: {heads.name} (`fit-mil {heads.flags}`)".replace(" `)", "`)")
+            models = outcome.models(heads.name, study.of_all_folds)
+            yield model_table(models, outcome.baselines(heads.name))
+    _, heads_name = outcome.best
+    yield "### Each class"
+    models = outcome.models(heads_name, study.of_all_folds)
+    yield per_class_table(models, outcome.baselines(heads_name))
+
+
+def self_supervised(outcome: Outcome) -> Iterator[str]:
+    """The encoders pre-trained for few folds, beside the others on these folds."""
+    study, kind = outcome.study, outcome.few
+    if study.budget.is_ssl_of_all_folds or not outcome.is_fitted(study.random, kind):
+        return
+    folds = ", ".join(map(str, study.budget.ssl_folds))
+    yield f"## Self-supervised encoders, fold {folds}"
+    yield (
+        f"Heads: {outcome.best[1]}, {len(outcome.scores(study.random, kind).seeds)} seeds. "
+        "A fold's test patients are few: its intervals are wide."
+    )
+    minutes = {
+        title(e): f"{self_time(outcome, e) / 60:.1f}"
+        for e in (*study.self_supervised, study.supervised)
+    }
+    models = outcome.models(kind, (*study.given, *study.self_supervised))
+    yield model_table(models, outcome.baselines(kind), extra={"training, minutes": minutes})
+
+
+def self_time(outcome: Outcome, encoder: Encoder) -> float:
+    """Seconds that an encoder's training took, over its folds."""
+    names = [f"pretrain-{name}" for name in encoder.of_each_fold(encoder.name)]
+    return sum(float(outcome.records.get(name, {}).get("seconds", 0)) for name in names)
+
+
+def neighbours(outcome: Outcome) -> Iterator[str]:
+    """Cell types by nearest neighbours."""
+    path = outcome.study.out / "knn.json"
+    if not path.exists():
+        return
+    yield "### Cell types by nearest neighbours, fold 0"
+    rows = [
+        [
+            TITLES.get(row["features"].replace("-0", "-{fold}"), row["features"]),
+            f"{row['accuracy']:.3f}",
+            f"{row['balanced']:.3f}",
+            f"{row['gain']:+.3f}, {row['low']:+.3f} to {row['high']:+.3f}",
+        ]
+        for row in json.loads(path.read_text())
+    ]
+    yield markdown(rows, ["features", "accuracy", "balanced", "accuracy − random encoder"])
+
+
+def variants(outcome: Outcome) -> Iterator[str]:
+    """One view against four, vectors against maps, colours as they are against normalised."""
+    supervised, random = outcome.study.supervised, outcome.study.random
+    best, heads = outcome.best
+    own, few = title(supervised), outcome.few
+    yield from _variant(
+        outcome,
+        "One view against four",
+        {f"{own}, four flips": (supervised, heads), f"{own}, one view": (supervised, "one-view")},
+        baselines=heads,
+    )
+    yield from _variant(
+        outcome,
+        "Vectors against maps",
+        {f"{own}, vectors": (supervised, "vectors"), f"{own}, 5x5 maps": (supervised, "maps")},
+        baselines=few,
+    )
+    yield from _variant(
+        outcome,
+        "After bringing each patient's colour to the cohort's",
+        {
+            title(best): (best, heads),
+            f"{title(best)}, normalised": (best, "stain"),
+            f"{title(random)}, normalised": (random, "stain"),
+        },
+        baselines=heads,
+    )
+
+
+def _variant(
+    outcome: Outcome, heading: str, runs: Mapping[str, tuple[Encoder, str]], *, baselines: str
+) -> Iterator[str]:
+    """Compare runs of which the second differs from the first in one thing."""
+    if not all(outcome.is_fitted(*run) for run in runs.values()):
+        return
+    found = {name: outcome.scores(*run) for name, run in runs.items()}
+    first, second, *_ = found
+    yield f"## {heading}"
+    yield model_table(found, outcome.baselines(baselines))
+    between = signed_interval(roc_auc_difference(found[second], found[first]))
+    yield f"{second} − {first}: {between}."
+
+
+def attention(outcome: Outcome) -> Iterator[str]:
+    """Attention by cell type, of the best and of the random encoder."""
+    encoder, heads = outcome.best
+    for each in (encoder, outcome.study.random):
+        try:
+            found = open_run(outcome.study.run(each, heads)).attention_by_type()
+        except EvaluationError as error:
+            yield f"Attention by cell type of {title(each)} is left out: {error}."
+            continue
+        yield f"## Attention by cell type: {title(each)}"
+        yield f"Malignant − healthy cells: {signed_interval(found.gap)}."
+        yield of_table(attention_table(found))
+
+
+def stress(outcome: Outcome) -> Iterator[str]:
+    """How figures fall when the stain changes."""
+    encoder, heads = outcome.best
+    yield "## Stress test"
+    for each in (encoder, outcome.study.random):
+        if (found := stress_table(outcome.study.run(each, heads))) is not None:
+            table, sentences = found
+            yield f"### {title(each)}"
+            yield of_table(table)
+            yield bullets(sentences)
+    yield (
+        "The floor of colour reads nothing but what `cohort_colour` takes away: it falls to chance."
+    )
+
+
+def few_labels(outcome: Outcome) -> Iterator[str]:
+    """What patients' vectors are worth when labels are few."""
+    folder = outcome.study.out / "probe"
+    if points := read_label_fractions(folder):
+        yield "## Label fractions"
+        drawn = small_picture(outcome.study, folder / "label_fractions.png", "label_fractions")
+        yield f"![Label fractions]({drawn})"
+        yield of_table(label_fraction_table(points))
+
+
+def benchmarks(outcome: Outcome) -> Iterator[str]:
+    """Public multiple-instance data beside published figures."""
+    path = outcome.study.out / "mil_benchmarks.json"
+    if not path.exists():
+        return
+    yield "## MIL benchmarks: accuracy"
+    rows = [
+        [
+            name,
+            record["setting"],
+            f"{record['accuracy']:.3f} ± {record['se']:.3f}",
+            "{:.3f} ± {:.3f}".format(*PUBLISHED[name]) if name in PUBLISHED else "–",
+        ]
+        for name, records in json.loads(path.read_text()).items()
+        for record in records
+    ]
+    yield markdown(rows, ["data", "setting", "ours ± s.e. over folds", "attention MIL, published"])
+
+
+def of_table(table: Table) -> str:
+    """Lay a report's table out in Markdown."""
+    return f"{table.caption}\n\n{markdown(table.rows, table.header)}"
+
+
+def bullets(sentences: Iterable[str]) -> str:
+    """Write sentences as a list."""
+    return "\n".join(f"- {sentence}" for sentence in sentences)

@@ -1,0 +1,1 @@
+from tests.threads import single_thread as single_thread

@@ -1,0 +1,202 @@
+"""The page of results and the bundle, of a small study whose stores are made by hand."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from aml_mil.cohort.folds import roles_of, write_folds
+from aml_mil.evaluation.bootstrap import Interval
+from aml_mil.mil import fit, fit_encoders, open_run
+from benchmarks import study_bundle
+from benchmarks.study_budget import Budget, Heads
+from benchmarks.study_bundle import Candidate, choose_bundle, write_bundle
+from benchmarks.study_choice import choose, validation_scores
+from benchmarks.study_layout import RANDOM, Study
+from benchmarks.study_results import write_results
+from benchmarks.study_tables import say_difference
+from tests.evaluation.simulated import simulate
+from tests.mil.cases import small_config, write_store
+
+FOLDS = {f"P{i:02d}": i // 3 % 3 for i in range(30)}
+BUDGET = Budget(num_folds=3, ssl_folds=(0,), heads=(Heads(name="paper", flags="--epochs 3"),))
+CONFIG = small_config(num_folds=3, seeds=2, epochs=3)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """Fits of random, supervised and SimCLR, few-fold runs, colour-normalised runs, one view."""
+    out = tmp_path_factory.mktemp("places") / "study"
+    out.mkdir()
+    weights = out / "encoders" / "supervised.safetensors"
+    weights.parent.mkdir()
+    weights.write_bytes(b"weights of the supervised encoder")
+    made = Study(
+        cohort=out.parent / "the-cohort",
+        annotated=out.parent / "the-cells",
+        out=out,
+        budget=BUDGET,
+        has_cell_types=True,
+        about={
+            "command": f"python -m benchmarks.study {out.parent / 'the-cohort'} --out {out}",
+            "budget": "small",
+            "patients": {"class 0": 10, "class 1": 10, "class 2": 10},
+            "num_files": 900,
+        },
+    )
+    made.save()
+    write_folds(made.folds, FOLDS)
+    for kind, names in (
+        ("", (RANDOM, "supervised", "simclr-0", "swav-0", "dino-0")),
+        ("stain", (RANDOM, "supervised")),
+        ("one-view", ("supervised",)),
+    ):
+        for seed, name in enumerate(names):
+            (out / "stores" / kind).mkdir(parents=True, exist_ok=True)
+            own = (
+                {}
+                if name == RANDOM
+                else {"weights": str(weights), "weights_sha256": f"{seed}" * 64}
+            )
+            write_store(out / "stores" / kind / f"{name}.zarr", seed=seed, **own)
+    for kind, stores, encoders, folds in (
+        ("paper", "", made.of_all_folds, FOLDS),
+        ("paper-few-folds", "", (*made.given, *made.self_supervised), [roles_of(FOLDS, 0)]),
+        ("stain", "stain", made.given, FOLDS),
+    ):
+        paths = [made.store(encoder, stores) for encoder in encoders]
+        list(fit_encoders(paths, out_dir=out / "runs" / kind, config=CONFIG, folds=folds))
+    one_view = made.store(made.supervised, "one-view")
+    list(fit(one_view, out_dir=made.run(made.supervised, "one-view"), config=CONFIG, folds=FOLDS))
+    steps = {
+        f"pretrain-{name}": {
+            "command": f"python -m cli pretrain {made.cohort} --out {out / name}",
+            "rc": 0,
+            "seconds": 90.0,
+            "cpu_s": 170.0,
+            "attempts": 1,
+            "hardware": "a machine, 2 cores; torch 2",
+        }
+        for name in ("simclr-0", "swav-0", "dino-0", "supervised")
+    }
+    (out / "steps.json").write_text(json.dumps(steps))
+    row = {"accuracy": 0.6, "balanced": 0.2, "gain": 0.05, "low": 0.01, "high": 0.09}
+    (out / "knn.json").write_text(json.dumps([{"features": "simclr-0", **row}]))
+    record = {"setting": "chosen by validation", "accuracy": 0.86, "sd": 0.01, "se": 0.02}
+    (out / "mil_benchmarks.json").write_text(json.dumps({"musk1": [record]}))
+    (out / "remarks.md").write_text("Longer training did not help.\n")
+    return made
+
+
+@pytest.fixture(scope="module")
+def page(study):
+    return write_results(study.out).read_text()
+
+
+def tables_in(page):
+    """The tables of the page by the heading above them: header, then rows, as lists of cells."""
+    found, heading, lines = {}, "", []
+    for line in [*page.splitlines(), ""]:
+        if line.startswith("|"):
+            lines.append([cell.strip() for cell in line.strip("|").split("|")])
+            continue
+        if lines:
+            found.setdefault(heading, []).append([lines[0], *lines[2:]])
+            lines = []
+        heading = line.lstrip("# ") if line.startswith("#") else heading
+    return found
+
+
+def test_colour_and_the_random_encoder_are_rows_of_every_table_of_models(page):
+    tables = [t for of in tables_in(page).values() for t in of if "model" in t[0]]
+    assert len(tables) == 5  # all folds, each class, few folds, one view, colour-normalised
+    for header, *rows in tables:
+        names = [row[header.index("model")] for row in rows]
+        assert {"colour", "random encoder"} <= set(names)
+        for base in ("colour", "random encoder"):
+            place = header.index(f"ROC-AUC − {base}")
+            for name, row in zip(names, rows, strict=True):
+                if name != base:
+                    assert re.fullmatch(r"[+-]\d\.\d\d, [+-]\d\.\d\d to [+-]\d\.\d\d|–", row[place])
+
+
+def test_the_self_supervised_are_compared_on_their_fold_with_times(page):
+    ((header, *rows),) = tables_in(page)["Self-supervised encoders, fold 0"]
+    times = {row[0]: row[header.index("training, minutes")] for row in rows}
+    assert times["SimCLR"] == times["supervised"] == "1.5"
+    assert set(times) == {"SimCLR", "SwAV", "DINO", "supervised", "colour", "random encoder"}
+    assert "SimCLR" not in {row[0] for row in tables_in(page)["Table 1: all encoders"][0]}
+
+
+def test_the_page_names_no_place_of_this_machine(page, study):
+    assert str(study.out.parent) not in page
+    assert "python -m benchmarks.study COHORT --out STUDY" in page
+    assert "a machine, 2 cores" in page
+
+
+def test_what_was_written_by_hand_outlives_the_next_writing(page, study):
+    assert "## What did not work\n\nLonger training did not help." in page
+    assert write_results(study.out).read_text() == page
+
+
+def test_what_was_not_run_is_left_out(page):
+    for heading in ("Vectors against maps", "Label fractions"):
+        assert heading not in page
+    assert ".892" in page
+    assert "Attention by cell type of supervised is left out" in page  # the toy cells have no type
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [
+        (-0.05, 0.11, "**not shown**: +0.03 (-0.05 to +0.11)"),
+        (0.01, 0.05, "SimCLR **adds to** colour: +0.03 (+0.01 to +0.05)"),
+        (-0.09, -0.01, "SimCLR **is worse than** colour: +0.03"),
+    ],
+)
+def test_the_words_follow_from_the_interval(low, high, said):
+    assert said in say_difference("SimCLR", Interval(estimate=0.03, low=low, high=high), "colour")
+
+
+def test_the_choice_looks_at_validation_patients_only(study, tmp_path):
+    encoder, heads = choose(study)
+    assert (encoder.name, heads.name) == ("supervised", "paper")
+    scores = validation_scores(study.run(encoder, "paper"))
+    assert len(scores.patient_ids) == 30
+    assert {p: int(k) for p, k in zip(scores.patient_ids, scores.folds, strict=True)} == {
+        p: (fold - 1) % 3 for p, fold in FOLDS.items()
+    }
+
+
+def test_a_robust_model_is_delivered_unless_it_is_clearly_worse(monkeypatch):
+    plain, equal, worse = (
+        Candidate(name=name, run=Path(name), is_robust=name != "plain")
+        for name in ("plain", "equal", "worse")
+    )
+    drawn = simulate((40, 40), separation=3.0)
+    noise = simulate((40, 40), separation=0.0, seed=1)
+    slightly = replace(drawn, probabilities=0.97 * drawn.probabilities + 0.03 * noise.probabilities)
+    scores = {Path("plain"): drawn, Path("equal"): slightly, Path("worse"): noise}
+    monkeypatch.setattr(study_bundle, "validation_scores", scores.__getitem__)
+    monkeypatch.setattr(
+        study_bundle,
+        "validation_figure",
+        lambda run: study_bundle.assess(scores[run]).macro["roc_auc"],
+    )
+    assert choose_bundle([plain, worse]) is plain
+    assert choose_bundle([plain, equal, worse]) is equal
+
+
+def test_a_bundle_holds_heads_encoder_and_what_to_expect(study, tmp_path):
+    chosen = write_bundle(study, tmp_path / "bundle")
+    assert (tmp_path / "bundle" / "encoder.safetensors").read_bytes().startswith(b"weights of the")
+    head = open_run(tmp_path / "bundle").head(2, 1).state_dict()
+    assert all(
+        (head[k] == v).all() for k, v in open_run(chosen.run).head(2, 1).state_dict().items()
+    )
+    text = (tmp_path / "bundle" / "EXPECTED.md").read_text()
+    assert re.search(r"ROC-AUC on later patients: [01]\.\d\d \([01]\.\d\d to [01]\.\d\d\)", text)
+    assert "- colour alone: 0." in text
+    assert str(study.out.parent) not in text
