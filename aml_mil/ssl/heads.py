@@ -83,22 +83,29 @@ class DinoHead(nn.Module):
         hidden: Width of the two inner layers.
         bottleneck: Dimensions before the last layer.
         num_outputs: K.
+        has_batch_norm: Whether a batch norm stands before each GELU.
 
     Source:
         Caron et al. 2021, appendix C; the last layer's length is fixed as in the official code.
     """
 
     def __init__(
-        self, num_features: int, *, hidden: int, bottleneck: int, num_outputs: int
+        self,
+        num_features: int,
+        *,
+        hidden: int,
+        bottleneck: int,
+        num_outputs: int,
+        has_batch_norm: bool = False,
     ) -> None:
         super().__init__()
-        self.layers = nn.Sequential(
-            nn.Linear(num_features, hidden),
-            nn.GELU(),
-            nn.Linear(hidden, hidden),
-            nn.GELU(),
-            nn.Linear(hidden, bottleneck),
-        )
+        layers: list[nn.Module] = []
+        for width in (num_features, hidden):
+            layers.append(nn.Linear(width, hidden))
+            if has_batch_norm:
+                layers.append(nn.BatchNorm1d(hidden))
+            layers.append(nn.GELU())
+        self.layers = nn.Sequential(*layers, nn.Linear(hidden, bottleneck))
         for layer in self.layers:
             if isinstance(layer, nn.Linear):
                 nn.init.trunc_normal_(layer.weight, std=0.02)

@@ -44,6 +44,18 @@ def test_dino_s_logits_are_cosines_whatever_the_length_of_the_last_weights() -> 
     assert sum(isinstance(layer, nn.Linear) for layer in head.layers) == 3
 
 
+def test_batch_norms_tell_features_apart_that_all_point_one_way() -> None:
+    alike = 10 + 0.01 * features(64)
+
+    def spread(*, has_batch_norm: bool) -> float:
+        torch.manual_seed(0)
+        head = DinoHead(8, hidden=16, bottleneck=4, num_outputs=7, has_batch_norm=has_batch_norm)
+        return head(alike).std(0).mean().item()
+
+    assert spread(has_batch_norm=False) < 0.001
+    assert spread(has_batch_norm=True) > 0.1
+
+
 def test_the_last_layer_equals_torch_s_weight_norm_of_length_one() -> None:
     layer = WeightNormedLinear(4, 7)
     reference = nn.utils.parametrizations.weight_norm(nn.Linear(4, 7, bias=False))
