@@ -1,8 +1,12 @@
-"""Batch norm over the images of all processes, on any device."""
+"""Batch norm over the images of all processes, and its statistics of images as they are."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim.swa_utils import update_bn
 
 from aml_mil.ssl.ranks import num_ranks, sum_over_ranks
 
@@ -19,7 +23,7 @@ class SharedBatchNorm(_BatchNorm):
             return super().forward(input)
         assert self.running_mean is not None
         assert self.running_var is not None
-        assert self.momentum is not None
+        assert self.num_batches_tracked is not None
         values = input.float()
         axes = [0, *range(2, input.ndim)]
         count = values.numel() // values.shape[1] * num_ranks()
@@ -28,10 +32,11 @@ class SharedBatchNorm(_BatchNorm):
         centred = values - mean.view(shape)
         variance = sum_over_ranks(centred.square().sum(axes)) / count
         with torch.no_grad():
-            self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(variance * count / (count - 1), self.momentum)
-            if self.num_batches_tracked is not None:
-                self.num_batches_tracked.add_(1)
+            self.num_batches_tracked.add_(1)
+            # As torch does: without a momentum, the mean over all batches.
+            share = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+            self.running_mean.lerp_(mean, share)
+            self.running_var.lerp_(variance * count / (count - 1), share)
         scaled = centred * (variance + self.eps).rsqrt().view(shape)
         return (scaled * self.weight.view(shape) + self.bias.view(shape)).to(input.dtype)
 
@@ -61,3 +66,29 @@ def share_batch_norms(module: nn.Module, *, device_type: str) -> nn.Module:
         else:
             share_batch_norms(child, device_type=device_type)
     return module
+
+
+@contextmanager
+def norms_of(network: nn.Module, batches: Iterable[Tensor]) -> Iterator[None]:
+    """Give a network's batch norms the running statistics of some images, for a while.
+
+    In training they follow crops and changed colours, which an encoder is not used on: with small
+    crops beside large ones, features of whole cells can be worse than those of random weights.
+
+    Args:
+        network: Of this process; all processes must do so at the same time, with the same images.
+        batches: Inputs of the network, each of more than one image.
+    """
+    buffers = [
+        buffer
+        for module in network.modules()
+        if isinstance(module, _BatchNorm)
+        for buffer in module.buffers()
+    ]
+    kept = [buffer.clone() for buffer in buffers]
+    update_bn(batches, network)
+    try:
+        yield
+    finally:
+        for buffer, value in zip(buffers, kept, strict=True):
+            buffer.copy_(value)

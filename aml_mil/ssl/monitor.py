@@ -3,7 +3,8 @@
 Shapes: B images, S pixels a side, D features.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +33,11 @@ class Sample:
     images: Tensor
     cell_types: tuple[str, ...]
     patients: tuple[str, ...]
+
+    def batches(self, device: torch.device) -> Iterator[Tensor]:
+        """Yield an encoder's inputs, [b, 3, S, S], in batches of nearly one size."""
+        for part in self.images.tensor_split(math.ceil(len(self.images) / BATCH_SIZE)):
+            yield normalise(part.to(device))
 
 
 def draw_sample(pool: ImagePool, *, image_size_px: int, seed: int) -> Sample:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from aml_mil.runtime import resolve_precision, seed_everything
+from aml_mil.ssl.batch_norm import norms_of
 from aml_mil.ssl.batches import BatchPlan, ViewDataset, count_workers, view_loader
 from aml_mil.ssl.checks import check_pool
 from aml_mil.ssl.collapse import Alarm, Health, find_alarms, perplexity, rankme, spread_on_sphere
@@ -216,38 +217,45 @@ class PretrainRun:
         return self._progress(self.records[-1])
 
     def _end_epoch(self, *, lr: float) -> PretrainProgress:
-        assert self.start is not None
         epoch = self.steps_done // self.length.steps_per_epoch
         loss, usage = self.tally.mean_loss(), self.tally.mean_usage()
-        health = Health(
-            loss=loss,
-            chance_loss=self.method.chance_loss,
-            spread=None
-            if self.tally.projections is None
-            else spread_on_sphere(self.tally.projections),
-            perplexity=None if usage is None else float(perplexity(usage)),
-            **self._look_at_features(),
-        )
+        with norms_of(self.method.exported, self.sample.batches(self.trainer.device)):
+            health = Health(
+                loss=loss,
+                chance_loss=self.method.chance_loss,
+                spread=None
+                if self.tally.projections is None
+                else spread_on_sphere(self.tally.projections),
+                perplexity=None if usage is None else float(perplexity(usage)),
+                **self._look_at_features(),
+            )
+            new = self._record(health, epoch=epoch, lr=lr)
+            if rank() == 0:
+                self._write_results(epochs_done=epoch)
+        self.tally = EpochTally()
+        self.save()
+        return self._progress(self.records[-1], alarms=new)
+
+    def _record(self, health: Health, *, epoch: int, lr: float) -> tuple[Alarm, ...]:
+        """Add an epoch to the history, and return the alarms seen for the first time."""
+        assert self.start is not None
         early_epochs = max(1, EARLY_SHARE * self.config.epochs)
         is_early = epoch < self.config.epochs and epoch <= early_epochs
         found = find_alarms(health, start=self.start, epoch=epoch, is_early=is_early)
         known = {alarm.kind for alarm in self.alarms}
         new = tuple(alarm for alarm in found if alarm.kind not in known)
         self.alarms.extend(new)
-        record = record_epoch(
-            health,
-            epoch=epoch,
-            lr=lr,
-            seconds=self.tally.seconds,
-            images=self.length.steps_per_epoch * self.config.batch_size,
-            alarms=found,
+        self.records.append(
+            record_epoch(
+                health,
+                epoch=epoch,
+                lr=lr,
+                seconds=self.tally.seconds,
+                images=self.length.steps_per_epoch * self.config.batch_size,
+                alarms=found,
+            )
         )
-        self.records.append(record)
-        self.tally = EpochTally()
-        self.save()
-        if rank() == 0:
-            self._write_results(epochs_done=epoch)
-        return self._progress(record, alarms=new)
+        return new
 
     def _write_results(self, *, epochs_done: int) -> None:
         write_encoder(

@@ -52,7 +52,7 @@ def test_batch_norms_tell_features_apart_that_all_point_one_way() -> None:
         head = DinoHead(8, hidden=16, bottleneck=4, num_outputs=7, has_batch_norm=has_batch_norm)
         return head(alike).std(0).mean().item()
 
-    assert spread(has_batch_norm=False) < 0.001
+    assert spread(has_batch_norm=False) < 0.01
     assert spread(has_batch_norm=True) > 0.1
 
 

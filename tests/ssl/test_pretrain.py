@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from aml_mil.encoders import load_encoder, read_checkpoint
+from aml_mil.ssl.batch_norm import norms_of
 from aml_mil.ssl.errors import DivergedError, PretrainError, ResumeError, TooFewImagesError
 from aml_mil.ssl.methods import CONFIGS
 from aml_mil.ssl.monitor import encode
@@ -70,9 +71,10 @@ def test_an_encoder_says_what_embed_and_the_leakage_guard_need(
     assert info.recipe["versions"]["torch"]
     assert info.recipe["epochs_done"] == 1
     encoder = load_encoder(str(out))
-    images = run.sample.images[:4]
-    expected = encode(run.method.exported, images, device=torch.device("cpu"))
-    torch.testing.assert_close(encode(encoder.module, images, device=torch.device("cpu")), expected)
+    images, device = run.sample.images[:4], torch.device("cpu")
+    with norms_of(run.method.exported, run.sample.batches(device)):
+        expected = encode(run.method.exported, images, device=device)
+    torch.testing.assert_close(encode(encoder.module, images, device=device), expected)
 
 
 @pytest.mark.parametrize(
