@@ -45,7 +45,7 @@ def score_run(run: Run, shifted: Path) -> dict[str, tuple[PatientScores, Patient
         shifted: The same patients' store, changed.
 
     Returns:
-        The run under its folder's name, and the floors ``colour`` and ``mean_pooling``.
+        The run under its title, and the floors ``colour`` and ``mean_pooling``.
     """
     predictions = run.predictions()
     validation = predictions.of_role("validation")
@@ -56,7 +56,7 @@ def score_run(run: Run, shifted: Path) -> dict[str, tuple[PatientScores, Patient
         for place, patient_id in enumerate(plain.patient_ids):
             fold = int(plain.folds[place])
             changed[:, place] = read_bag(heads[fold], store.read(patient_id).features).probabilities
-        scores = {run.path.name: (plain, replace(plain, probabilities=changed))}
+        scores = {run_title(run): (plain, replace(plain, probabilities=changed))}
         with open_store(run.document["stores"][0]["path"]) as own:
             train = {
                 fold: sorted(set(predictions.of_replicate(fold, 0).of_role("train").patient_ids))
@@ -71,6 +71,11 @@ def score_run(run: Run, shifted: Path) -> dict[str, tuple[PatientScores, Patient
         ]
         scores[name] = (pair[0], pair[1])
     return scores
+
+
+def run_title(run: Run) -> str:
+    """Name a run by the last two parts of its path."""
+    return "/".join(run.path.absolute().parts[-2:])
 
 
 def _floor_figures(store: FeatureStore) -> dict[str, dict[str, FloatArray]]:
@@ -139,12 +144,11 @@ def main() -> None:
     for pair in options.pairs:
         path, _, shifted = pair.partition("=")
         run = Run(path)
+        runs.append(run_title(run))
         for name, of_model in score_run(run, Path(shifted)).items():
-            is_run = name == run.path.name
-            store = Path(run.document["stores"][0]["path"]).stem
-            key = name if is_run or name == "colour" else f"{name} of {store}"
+            store = Path(run.document["stores"][0]["path"])
+            key = f"{name} of {store.parent.name}/{store.stem}" if name == "mean_pooling" else name
             scores.setdefault(key, of_model)
-        runs.append(run.path.name)
     if len(runs) > 1:
         scores["ensemble"] = (
             ensemble([scores[name][0] for name in runs]),

@@ -30,6 +30,11 @@ from stores.files import durable_write
 
 EXPECTED_FILE = "EXPECTED.md"
 COLOUR_CHANGE = "cohort_colour"
+RULE = (
+    "Chosen by the ROC-AUC of validation patients: whoever cannot be told apart from the best, as "
+    "the paired 95% interval of the difference holds 0, is its equal; of these one whose features "
+    "were made robust to the stain is taken first, then the best."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,11 +73,7 @@ def find_candidates(study: Study) -> list[Candidate]:
 
 
 def choose_bundle(found: Sequence[Candidate]) -> Candidate:
-    """Choose by validation patients, and among equals the one that depends less on the stain.
-
-    The best ROC-AUC leads. Whoever cannot be told apart from it, as the paired interval of the
-    difference holds 0, is its equal; of these a robust one is taken first, then the best.
-    """
+    """Choose by `RULE`."""
     leader = max(found, key=lambda each: each.validation.averaged or 0.0)
     ahead = validation_scores(leader.run)
     equals = [
@@ -114,7 +115,7 @@ def expected_page(study: Study, found: Sequence[Candidate], chosen: Candidate) -
             "# What to expect of this model",
             f"**ROC-AUC on later patients: {expected:.2f} ({low:.2f} to {high:.2f}).** "
             "Stated before any such patient was seen.",
-            f"Model: {chosen.name}. {' '.join((choose_bundle.__doc__ or '').split())}",
+            f"Model: {chosen.name}. {RULE}",
             markdown(rows, ["candidate", "robust", "ROC-AUC of validation patients"]),
             "The argument, in figures of this cohort (95% intervals over patients):",
             "\n".join(

@@ -63,6 +63,22 @@ class Outcome:
             if encoder.name != RANDOM and self.is_fitted(encoder, kind)
         }
 
+    def mean_features(self, kind: str) -> dict[str, PatientScores]:
+        """What a logistic regression makes of mean features, without heads; by title."""
+        predictions = open_run(self.study.run(self.study.random, kind)).run.predictions()
+        return {
+            f"{title(encoder)}, mean features": floor_scores(
+                predictions, self.study.store(encoder)
+            )["mean_pooling"]
+            for encoder in self.study.given
+        }
+
+    def training_minutes(self, encoder: Encoder) -> str:
+        """How long an encoder was trained here, over its folds; "" where it was not."""
+        names = [f"pretrain-{name}" for name in encoder.of_each_fold(encoder.name)]
+        seconds = [self.records[name]["seconds"] for name in names if name in self.records]
+        return f"{sum(seconds) / 60:.1f}" if seconds else ""
+
     def is_fitted(self, encoder: Encoder, kind: str) -> bool:
         """Whether a run is there."""
         return (self.study.run(encoder, kind) / METRICS_FILE).exists()
@@ -102,7 +118,7 @@ def neutral(study: Study, text: str) -> str:
         "MIL": study.mil,
         "BUNDLE": study.bundle,
     }
-    for name, path in places.items():
-        if path is not None:
-            text = text.replace(str(path), name)
+    given = [(str(path), name) for name, path in places.items() if path is not None]
+    for path, name in sorted(given, key=lambda each: -len(each[0])):  # a longer path may hold one
+        text = text.replace(path, name)
     return text

@@ -27,11 +27,11 @@ def overview(outcome: Outcome) -> Iterator[str]:
     cells = open_run(study.run(study.random, heads)).run.document["num_cells"]
     patients = ", ".join(f"{count} {label}" for label, count in about["patients"].items())
     hardware = dict.fromkeys(r["hardware"] for r in outcome.records.values() if "hardware" in r)
-    hours = sum(r["seconds"] for r in outcome.records.values()) / 60
+    minutes = sum(r["seconds"] for r in outcome.records.values()) / 60
     yield "# Results"
     yield (
         f"{sum(about['patients'].values())} patients ({patients}), {cells} cells of "
-        f"{about['num_files']} files. Budget `{about['budget']}`: {hours:.0f} minutes on "
+        f"{about['num_files']} files. Budget `{about['budget']}`: {minutes:.0f} minutes on "
         f"{' and '.join(hardware)}."
     )
     yield f"```bash\n{neutral(study, about['command'])}\n```"

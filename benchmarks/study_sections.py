@@ -52,13 +52,21 @@ def table_1(outcome: Outcome) -> Iterator[str]:
     yield CAPTION
     for heads in study.budget.heads:
         if outcome.is_fitted(study.random, heads.name):
-            yield f"Heads: {heads.name} (`fit-mil {heads.flags}`)".replace(" `)", "`)")
+            yield f"Heads: {heads.name} (`{' '.join(['fit-mil', *heads.flags.split()])}`)"
             models = outcome.models(heads.name, study.of_all_folds)
-            yield model_table(models, outcome.baselines(heads.name))
-    _, heads_name = outcome.best
+            without_heads = outcome.mean_features(heads.name)
+            yield model_table(
+                models | without_heads,
+                outcome.baselines(heads.name),
+                extra=_training(outcome, study.of_all_folds),
+            )
+    yield (
+        "Mean features: a logistic regression on a patient's mean features; no heads, no attention."
+    )
     yield "### Each class"
-    models = outcome.models(heads_name, study.of_all_folds)
-    yield per_class_table(models, outcome.baselines(heads_name))
+    _, best_heads = outcome.best
+    models = outcome.models(best_heads, study.of_all_folds)
+    yield per_class_table(models, outcome.baselines(best_heads))
 
 
 def self_supervised(outcome: Outcome) -> Iterator[str]:
@@ -72,18 +80,17 @@ def self_supervised(outcome: Outcome) -> Iterator[str]:
         f"Heads: {outcome.best[1]}, {len(outcome.scores(study.random, kind).seeds)} seeds. "
         "A fold's test patients are few: its intervals are wide."
     )
-    minutes = {
-        title(e): f"{self_time(outcome, e) / 60:.1f}"
-        for e in (*study.self_supervised, study.supervised)
-    }
-    models = outcome.models(kind, (*study.given, *study.self_supervised))
-    yield model_table(models, outcome.baselines(kind), extra={"training, minutes": minutes})
+    encoders = (*study.given, *study.self_supervised)
+    yield model_table(
+        outcome.models(kind, encoders),
+        outcome.baselines(kind),
+        extra=_training(outcome, encoders),
+    )
 
 
-def self_time(outcome: Outcome, encoder: Encoder) -> float:
-    """Seconds that an encoder's training took, over its folds."""
-    names = [f"pretrain-{name}" for name in encoder.of_each_fold(encoder.name)]
-    return sum(float(outcome.records.get(name, {}).get("seconds", 0)) for name in names)
+def _training(outcome: Outcome, encoders: Iterable[Encoder]) -> dict[str, dict[str, str]]:
+    minutes = {title(encoder): outcome.training_minutes(encoder) for encoder in encoders}
+    return {"training, minutes": minutes}
 
 
 def neighbours(outcome: Outcome) -> Iterator[str]:
@@ -162,18 +169,24 @@ def attention(outcome: Outcome) -> Iterator[str]:
 
 
 def stress(outcome: Outcome) -> Iterator[str]:
-    """How figures fall when the stain changes."""
-    encoder, heads = outcome.best
-    yield "## Stress test"
-    for each in (encoder, outcome.study.random):
-        if (found := stress_table(outcome.study.run(each, heads))) is not None:
-            table, sentences = found
-            yield f"### {title(each)}"
-            yield of_table(table)
-            yield bullets(sentences)
-    yield (
-        "The floor of colour reads nothing but what `cohort_colour` takes away: it falls to chance."
-    )
+    """How figures fall when stain, light and optics change."""
+    best, heads = outcome.best
+    found = {
+        title(best): stress_table(outcome.study.run(best, heads)),
+        f"{title(best)}, normalised": stress_table(outcome.study.run(best, "stain")),
+        title(outcome.study.random): stress_table(outcome.study.run(outcome.study.random, heads)),
+    }
+    told = {name: result for name, result in found.items() if result is not None}
+    if told:
+        yield "## Stress test"
+        yield (
+            "The floor of colour sees nothing but what `cohort_colour` takes away: there it is "
+            "at chance."
+        )
+    for name, (table, sentences) in told.items():
+        yield f"### {name}"
+        yield of_table(table)
+        yield bullets(sentences)
 
 
 def few_labels(outcome: Outcome) -> Iterator[str]:

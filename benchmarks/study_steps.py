@@ -221,7 +221,8 @@ def describe_hardware() -> str:
 
     from aml_mil.runtime import count_cores, describe_device
 
-    names = [f"{describe_device(torch.device('cpu'))}, {count_cores()} cores"]
+    cores = count_cores()
+    names = [f"{describe_device(torch.device('cpu'))}, {cores} core{'s' * (cores > 1)}"]
     if torch.cuda.is_available():
         names.append(describe_device(torch.device("cuda")))
     return "; ".join([*names, f"torch {torch.__version__}"])

@@ -37,10 +37,12 @@ def study(tmp_path_factory):
         cohort=out.parent / "the-cohort",
         annotated=out.parent / "the-cells",
         out=out,
+        bundle=Path(f"{out}-bundle"),
         budget=BUDGET,
         has_cell_types=True,
         about={
-            "command": f"python -m benchmarks.study {out.parent / 'the-cohort'} --out {out}",
+            "command": f"python -m benchmarks.study {out.parent / 'the-cohort'} --out {out} "
+            f"--bundle {out}-bundle",
             "budget": "small",
             "patients": {"class 0": 10, "class 1": 10, "class 2": 10},
             "num_files": 900,
@@ -132,7 +134,7 @@ def test_the_self_supervised_are_compared_on_their_fold_with_times(page):
 
 def test_the_page_names_no_place_of_this_machine(page, study):
     assert str(study.out.parent) not in page
-    assert "python -m benchmarks.study COHORT --out STUDY" in page
+    assert "python -m benchmarks.study COHORT --out STUDY --bundle BUNDLE\n" in page
     assert "a machine, 2 cores" in page
 
 
@@ -142,7 +144,7 @@ def test_what_was_written_by_hand_outlives_the_next_writing(page, study):
 
 
 def test_what_was_not_run_is_left_out(page):
-    for heading in ("Vectors against maps", "Label fractions"):
+    for heading in ("Vectors against maps", "Label fractions", "Stress test"):
         assert heading not in page
     assert ".892" in page
     assert "Attention by cell type of supervised is left out" in page  # the toy cells have no type
