@@ -7,8 +7,9 @@ made by `benchmarks.shifted_cohort`. Each fold's heads and floors are applied to
 **validation** patients, as they are and changed: test patients choose nothing. The epoch of each
 head was chosen on the same patients, for all runs alike, so the figures are a little too good.
 
-`ensemble` averages the probabilities of all runs. Floors are fitted on the training patients. The
-interval is over patients, of the seeds' averaged probabilities.
+`ensemble` averages the probabilities of all runs whose encoder has learnt something. Floors are
+fitted on the training patients. The interval is over patients, of the seeds' averaged
+probabilities.
 """
 
 import argparse
@@ -26,6 +27,7 @@ from sklearn.preprocessing import StandardScaler
 from tabulate import tabulate
 
 from aml_mil.evaluation.assessment import assess
+from aml_mil.evaluation.bootstrap import MACRO
 from aml_mil.evaluation.differences import paired_intervals
 from aml_mil.evaluation.floors import patient_colours
 from aml_mil.evaluation.patient_cells import read_bag
@@ -78,6 +80,11 @@ def run_title(run: Run) -> str:
     return "/".join(run.path.absolute().parts[-2:])
 
 
+def is_random(run: Run) -> bool:
+    """Whether a run's encoder has learnt nothing."""
+    return str(run.document["stores"][0]["weights"]).startswith("random:")
+
+
 def _floor_figures(store: FeatureStore) -> dict[str, dict[str, FloatArray]]:
     figures: dict[str, dict[str, FloatArray]] = {"colour": {}, "mean_pooling": {}}
     for bag_id in store.bag_ids:
@@ -109,8 +116,18 @@ def _floor(
     return replace(like, seeds=(0,), probabilities=probabilities)
 
 
-def table(scores: Mapping[str, tuple[PatientScores, PatientScores]]) -> list[dict[str, Any]]:
-    """Return a row for each model: macro ROC-AUC as they are, changed, and the fall."""
+def table(
+    scores: Mapping[str, tuple[PatientScores, PatientScores]], *, baselines: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """Lay out macro ROC-AUC as the patients are, changed, and the difference.
+
+    Args:
+        scores: By model, of the patients as they are and changed.
+        baselines: Models to which each is compared on the changed patients, by title.
+
+    Returns:
+        A row for each model.
+    """
     rows = []
     for name, (plain, changed) in scores.items():
         row: dict[str, Any] = {"model": name}
@@ -122,9 +139,16 @@ def table(scores: Mapping[str, tuple[PatientScores, PatientScores]]) -> list[dic
                 f"{kind}_low": figure.low,
                 f"{kind}_high": figure.high,
             }
-        fall = paired_intervals(changed, plain)["roc_auc"]["macro"]
-        rows.append(row | {"fall": fall.estimate, "fall_low": fall.low, "fall_high": fall.high})
+        row |= _columns("change", changed, plain)
+        for title, model in baselines.items():
+            row |= _columns(f"shifted_minus_{title}", changed, scores[model][1])
+        rows.append(row)
     return rows
+
+
+def _columns(name: str, first: PatientScores, second: PatientScores) -> dict[str, float | None]:
+    found = paired_intervals(first, second)["roc_auc"][MACRO]
+    return {name: found.estimate, f"{name}_low": found.low, f"{name}_high": found.high}
 
 
 def ensemble(scores: Sequence[PatientScores]) -> PatientScores:
@@ -133,28 +157,34 @@ def ensemble(scores: Sequence[PatientScores]) -> PatientScores:
     return replace(scores[0], seeds=(0,), probabilities=mean[None])
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Score, print, and write JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("pairs", nargs="+", metavar="RUN=SHIFTED_STORE")
     parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     scores: dict[str, tuple[PatientScores, PatientScores]] = {}
     runs: list[str] = []
+    baselines = {}
     for pair in options.pairs:
         path, _, shifted = pair.partition("=")
         run = Run(path)
         runs.append(run_title(run))
+        if is_random(run):
+            baselines.setdefault("random_encoder", run_title(run))
         for name, of_model in score_run(run, Path(shifted)).items():
             store = Path(run.document["stores"][0]["path"])
             key = f"{name} of {store.parent.name}/{store.stem}" if name == "mean_pooling" else name
             scores.setdefault(key, of_model)
-    if len(runs) > 1:
+            if name == "colour":
+                baselines["colour"] = name
+    learned = [name for name in runs if name != baselines.get("random_encoder")]
+    if len(learned) > 1:
         scores["ensemble"] = (
-            ensemble([scores[name][0] for name in runs]),
-            ensemble([scores[name][1] for name in runs]),
+            ensemble([scores[name][0] for name in learned]),
+            ensemble([scores[name][1] for name in learned]),
         )
-    rows = table(scores)
+    rows = table(scores, baselines=baselines)
     print("macro ROC-AUC of the validation patients")
     print(tabulate(rows, headers="keys", floatfmt=".3f"))
     if options.json:

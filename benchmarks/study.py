@@ -20,12 +20,14 @@ from itertools import groupby
 from pathlib import Path
 
 from aml_mil.cohort import read_cohort
+from aml_mil.embedding.stain import recorded_reference
 from aml_mil.errors import AmlMilError
 from aml_mil.runtime import has_native_bf16, resolve_device
 from benchmarks.study_budget import BUDGETS, SSL_METHODS, Heads
 from benchmarks.study_choice import choose
 from benchmarks.study_layout import Encoder, Study
 from benchmarks.study_steps import Step, StepRunner, StudyError, StudyStopped
+from stores import open_store, store_exists
 
 MAP_SIZE_PX = 144  # where a ResNet's last map is 5x5
 
@@ -46,6 +48,7 @@ def protocol(study: Study) -> Iterator[Step]:
             yield fit(study, encoders, heads, kind=few_kind(heads), folds=study.few_folds)
     best, heads = choose(study)
     yield from vary_features(study, best, heads)
+    yield from change_stain(study, best)
     yield from embed_patients(study)
     yield from show(study, best, heads)
     if study.mil is not None:
@@ -154,6 +157,39 @@ def vary_features(study: Study, best: Encoder, heads: Heads) -> Iterator[Step]:
         both = (study.random, best)
         yield from embed_cells(study, both, *study.budget.flags("stain"), kind="stain")
         yield fit(study, both, heads, kind="stain", stores="stain")
+
+
+def change_stain(study: Study, best: Encoder) -> Iterator[Step]:
+    """Predict validation patients as another laboratory might have stained them."""
+    stained = replace(study, cohort=study.out / "shifted" / "cohort")
+    outputs = [stained.cohort / "metadata.csv"]
+    yield module(
+        "shifted-cohort", "benchmarks.shifted_cohort", study.cohort, stained.cohort, outputs=outputs
+    )
+    one_view = ("--views", "identity")
+    yield from embed_cells(stained, study.given, *one_view, kind="shifted")
+    pairs = [
+        f"{study.run(encoder, heads.name)}={study.store(encoder, 'shifted')}"
+        for heads in study.budget.heads
+        for encoder in study.given
+    ]
+    if study.budget.stain:
+        words = (*one_view, *study.budget.flags("stain"), *reference_words(study, best))
+        yield from embed_cells(stained, [best], *words, kind="shifted-stain")
+        pairs.append(f"{study.run(best, 'stain')}={study.store(best, 'shifted-stain')}")
+    out = study.out / "robustness.json"
+    yield module("robustness", "benchmarks.robustness", *pairs, "--json", out, outputs=[out])
+
+
+def reference_words(study: Study, encoder: Encoder) -> tuple[str, ...]:
+    """Let `embed` bring colours to the very reference of the store that heads were fitted on."""
+    path = study.store(encoder, "stain")
+    if not store_exists(path):
+        return ()
+    with open_store(path) as store:
+        reference = recorded_reference(store.manifest.preprocessing)
+    assert reference is not None
+    return ("--stain-reference", ",".join(map(str, reference)))
 
 
 def embed_patients(study: Study) -> Iterator[Step]:

@@ -91,6 +91,7 @@ SECTIONS: tuple[Callable[[Outcome], Iterator[str]], ...] = (
     sections.variants,
     sections.attention,
     sections.stress,
+    sections.changed_stain,
     sections.few_labels,
     sections.benchmarks,
     remarks,

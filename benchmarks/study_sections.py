@@ -9,10 +9,11 @@ from aml_mil.report.label_fractions import label_fraction_table, read_label_frac
 from aml_mil.report.run_tables import Table, attention_table, stress_table
 from aml_mil.report.tables import signed_interval
 from benchmarks.mil_benchmarks import PUBLISHED
-from benchmarks.study_layout import Encoder
+from benchmarks.study_layout import RANDOM, Encoder
 from benchmarks.study_outcome import TITLES, Outcome, small_picture, title
 from benchmarks.study_tables import (
     CAPTION,
+    cell_of,
     markdown,
     model_table,
     per_class_table,
@@ -187,6 +188,34 @@ def stress(outcome: Outcome) -> Iterator[str]:
         yield f"### {name}"
         yield of_table(table)
         yield bullets(sentences)
+
+
+def changed_stain(outcome: Outcome) -> Iterator[str]:
+    """Validation patients of a copy of the cohort that is stained otherwise."""
+    path = outcome.study.out / "robustness.json"
+    if not path.exists():
+        return
+    yield "## Validation patients stained otherwise"
+    yield (
+        "ROC-AUC, seeds averaged (95% interval over patients). Each patient's hue, saturation, "
+        "brightness and tint were changed in a direction of its own, whatever the label. Last "
+        "columns: difference on the same changed patients."
+    )
+    rows = [
+        [
+            row["model"].replace(RANDOM, "random encoder"),
+            *(cell_of(row, f"{kind}_averaged", kind) for kind in ("plain", "shifted")),
+            cell_of(row, "change", "change", sign="+"),
+            *(
+                cell_of(row, f"shifted_minus_{base}", f"shifted_minus_{base}", sign="+")
+                for base in ("colour", "random_encoder")
+            ),
+        ]
+        for row in json.loads(path.read_text())
+    ]
+    yield markdown(
+        rows, ["model", "as they are", "changed", "change", "− colour", "− random encoder"]
+    )
 
 
 def few_labels(outcome: Outcome) -> Iterator[str]:

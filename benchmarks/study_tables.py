@@ -86,6 +86,15 @@ def say_difference(title: str, interval: Interval, baseline: str) -> str:
     return f"{title[:1].upper()}{title[1:]} **{verdict}** {baseline}: {numbers}."
 
 
+def cell_of(row: Mapping[str, float | None], name: str, ends: str, *, sign: str = "") -> str:
+    """Write a figure and its interval, `ends_low` to `ends_high`, as far as they are defined."""
+    value, low, high = (row.get(key) for key in (name, f"{ends}_low", f"{ends}_high"))
+    if value is None:
+        return ""
+    interval = "" if low is None or high is None else f" ({low:{sign}.2f} to {high:{sign}.2f})"
+    return f"{value:{sign}.2f}{interval}"
+
+
 def markdown(rows: Sequence[Sequence[str]], header: Sequence[str]) -> str:
     """Lay out a table in Markdown."""
     escaped = [[cell.replace("|", r"\|") for cell in row] for row in rows]
