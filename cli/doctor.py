@@ -13,7 +13,10 @@ from cli.output import json_option, note, print_facts, print_json
 if TYPE_CHECKING:
     from aml_mil.embedding.doctor import Diagnosis
 
-NOT_MEASURED = ("stain", "stain_reference", "strict", "refresh", "drop_vanished", "check_precision")
+NOT_MEASURED = (
+    *("stain", "stain_reference", "cell_types"),
+    *("strict", "refresh", "drop_vanished", "check_precision"),
+)
 
 
 @click.command()

@@ -121,7 +121,7 @@ def embed(
         if rank() > 0:  # the first process speaks for all
             deque(run, maxlen=0)
             return
-        for line in patients.notes:
+        for line in run.notes:
             note(line)
         try:
             _draw(run)

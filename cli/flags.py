@@ -102,6 +102,10 @@ def _option(field: "dataclasses.Field[Any]", hint: Any, text: str) -> Callable[[
         return click.option(
             names, field.name, default=field.default, is_flag=True, help=text, show_default=True
         )
+    if hint == tuple[str, ...]:
+        return click.option(
+            flag, field.name, multiple=True, default=field.default, help=text, metavar="NAME"
+        )
     return click.option(
         flag,
         field.name,

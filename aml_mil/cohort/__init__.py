@@ -9,6 +9,7 @@ from aml_mil.cohort.errors import (
     LayoutError,
     TableError,
 )
+from aml_mil.cohort.filters import keep_cell_types
 from aml_mil.cohort.fingerprint import Copies, find_copies, source_fingerprint
 from aml_mil.cohort.folds import (
     FoldRoles,
@@ -46,6 +47,7 @@ __all__ = [
     "decode_image",
     "find_copies",
     "fit_image",
+    "keep_cell_types",
     "make_folds",
     "read_class_folders",
     "read_cohort",

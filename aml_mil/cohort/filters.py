@@ -1,4 +1,4 @@
-"""Keep some patients, and bring labels together."""
+"""Keep some patients or cells, and bring labels together."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
@@ -95,6 +95,39 @@ def select_classes(
         merged = kept
     patients = tuple(patient for _, patient in merged)
     return _nonempty(replace(cohort, patients=patients, notes=tuple(notes)), "classes")
+
+
+def keep_cell_types(cohort: Cohort, cell_types: Collection[str]) -> Cohort:
+    """Keep the cells to which experts gave one of some types.
+
+    Patients stay, even those of whom no cell is left.
+
+    Args:
+        cohort: With cell types.
+        cell_types: As the annotations write them.
+
+    Raises:
+        FilterError: No cell is of such a type.
+    """
+    wanted = set(cell_types)
+    patients = tuple(
+        replace(patient, cells=tuple(c for c in patient.cells if c.cell_type in wanted))
+        for patient in cohort.patients
+    )
+    known = sorted({c.cell_type for p in cohort.patients for c in p.cells if c.cell_type})
+    kept = replace(cohort, patients=patients)
+    if not kept.num_cells:
+        message = f"no cell of {cohort.root} is of a type asked for, {name_some(sorted(wanted))}; "
+        message += (
+            f"its cells are {name_some(known)}"
+            if known
+            else ("none of its cells has a type: add cell_annotations.csv or a column cell_type")
+        )
+        raise FilterError(message)
+    notes = [f"cell types: kept {kept.num_cells} of {cohort.num_cells} images"]
+    if absent := sorted(wanted - set(known)):
+        notes.append(f"cell types that no cell has: {name_some(absent)}")
+    return replace(kept, notes=(*cohort.notes, *notes))
 
 
 def _malignant_percent(patient: Patient) -> float | None:

@@ -18,11 +18,9 @@ from aml_mil.embedding.records import (
 )
 from aml_mil.embedding.run import EmbedRun, embed, embed_by_several
 from aml_mil.embedding.shared_views import SHARED_VIEWS
-from aml_mil.embedding.stain import STAIN, recorded_reference
 
 __all__ = [
     "SHARED_VIEWS",
-    "STAIN",
     "ChangedPatient",
     "DamagedCellError",
     "EmbedConfig",
@@ -38,5 +36,4 @@ __all__ = [
     "QuarantinedCell",
     "embed",
     "embed_by_several",
-    "recorded_reference",
 ]

@@ -25,6 +25,8 @@ class EmbedConfig:
             R, G, B to one reference, which the store records and later patients are brought to.
         stain_reference: Colour to reach, mean of R, G, B and their s.d. on the scale 0 to 255;
             without it the store's, and for a new store the mean over the patients of the cohort.
+        cell_types: Embed only cells that experts gave this type, named as the annotations write it;
+            may be repeated. The store records the types, and later patients go by the same.
         precision: Arithmetic of the encoder; auto is fp16 on CUDA, bf16 on a CPU with native
             bfloat16, else fp32; int8 is OpenVINO's, calibrated on 256 cells of the cohort; a store
             begun earlier keeps its own.
@@ -48,6 +50,7 @@ class EmbedConfig:
     views: str = "flips"
     stain: StainRule = "none"
     stain_reference: tuple[float, ...] | None = None
+    cell_types: tuple[str, ...] = ()
     precision: PrecisionChoice = "auto"
     engine: EngineChoice = "auto"
     dtype: StoreDtype = "float16"
@@ -63,6 +66,9 @@ class EmbedConfig:
         view_names(self.views)
         _check_choice("stain", self.stain, get_args(StainRule))
         _check_reference(self.stain_reference, self.stain)
+        if not all(self.cell_types):
+            message = f"expected names of cell types, got {self.cell_types}"
+            raise ValueError(message)
         _check_choice("precision", self.precision, get_args(PrecisionChoice))
         _check_choice("engine", self.engine, get_args(EngineChoice))
         _check_choice("dtype", self.dtype, get_args(StoreDtype))

@@ -28,6 +28,7 @@ class EncodingPass:
         image_size_px: Side of every image.
         dtype: Of the stored features.
         strict: Stop at the first damaged file.
+        only_types: Whether the cells are those of some types alone.
         commit: Takes a finished bag.
         log: Takes an event for the store's log.
 
@@ -46,6 +47,7 @@ class EncodingPass:
         image_size_px: int,
         dtype: str,
         strict: bool,
+        only_types: bool,
         commit: Callable[[Bag], None],
         log: Callable[[dict[str, JSON]], None],
     ) -> None:
@@ -55,6 +57,7 @@ class EncodingPass:
         self._wanted = {patient.patient_id for patient in patients}
         self._encode = encode
         self._strict = strict
+        self._no_cells = "it has no cell of these types" if only_types else "it has no images"
         self._commit = commit
         self._log = log
         self._assembly = Assembly(batch_size=batch_size, image_size_px=image_size_px, dtype=dtype)
@@ -63,7 +66,7 @@ class EncodingPass:
         """Fail the patients of whom no cell will come."""
         for patient in self.patients:
             if not patient.cells:
-                self._fail(patient.patient_id, "it has no images")
+                self._fail(patient.patient_id, self._no_cells)
 
     def take(self, loaded: LoadedCell) -> bool:
         """Take in one file; the cells of a patient come in their order.

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
-from aml_mil.cohort import Cohort, Patient
+from aml_mil.cohort import Cohort, Patient, keep_cell_types
 from aml_mil.embedding.config import EmbedConfig
 from aml_mil.embedding.errors import DamagedCellError, EmbedError, PatientsFailedError
 from aml_mil.embedding.records import EmbedProgress, EmbedSummary
@@ -74,6 +74,8 @@ class EmbedRun:
     def __init__(
         self, cohort: Cohort, encoders: Mapping[Path, Encoder], config: EmbedConfig
     ) -> None:
+        if config.cell_types:
+            cohort = keep_cell_types(cohort, config.cell_types)
         self._cohort = cohort
         self._config = config
         self._workers = config.workers or count_own_cores()
@@ -83,6 +85,11 @@ class EmbedRun:
             StoreJob(cohort, encoder, path, config, workers=self._workers)
             for path, encoder in encoders.items()
         ]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was joined, filtered, or did not join in the cohort as it is embedded."""
+        return self._cohort.notes
 
     @property
     def summaries(self) -> tuple[EmbedSummary, ...]:

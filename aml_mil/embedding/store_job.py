@@ -25,10 +25,11 @@ from aml_mil.embedding.numerics import choose_numerics, follow_numerics
 from aml_mil.embedding.openvino_engine import OpenVinoEngine
 from aml_mil.embedding.outcome import Outcome, combine
 from aml_mil.embedding.precision import PrecisionPass
+from aml_mil.embedding.preprocessing import describe_preparation
 from aml_mil.embedding.records import EmbedProgress, EmbedSummary
 from aml_mil.embedding.shared_views import SHARED_VIEWS, describe_shared_views
 from aml_mil.embedding.shares import gather, own_share, tell_all
-from aml_mil.embedding.stain import STAIN, Colour, describe_stain
+from aml_mil.embedding.stain import Colour
 from aml_mil.embedding.stream import run_passes
 from aml_mil.embedding.summary import summarise
 from aml_mil.embedding.view_encoder import ViewEncoder
@@ -240,6 +241,7 @@ class StoreJob:
             image_size_px=self._encoder.image_size_px,
             dtype=self._config.dtype,
             strict=self._config.strict,
+            only_types=bool(self._config.cell_types),
             commit=self._store.replace if is_refresh else self._store.write,
             log=self._store.log,
         )
@@ -265,8 +267,7 @@ class StoreJob:
     def _open(self) -> FeatureStore:
         encoder = self._encoder
         rules: dict[str, JSON] = {"decode": DECODE_RULE, "resize": RESIZE_RULE}
-        if self._reference is not None:
-            rules[STAIN] = describe_stain(self._reference)
+        rules |= describe_preparation(self._config, self._reference)
         if (kind := shared_kind(self._views)) is not None:
             rules[SHARED_VIEWS] = describe_shared_views(kind, encoder.image_size_px)
         manifest = Manifest(

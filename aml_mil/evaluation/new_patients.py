@@ -21,20 +21,15 @@ from aml_mil.cohort.errors import name_some
 from aml_mil.cohort.images import IMAGE_SUFFIXES
 from aml_mil.cohort.listing import is_image_name, list_cells
 from aml_mil.cohort.mll import find_metadata
-from aml_mil.embedding import (
-    SHARED_VIEWS,
-    STAIN,
-    EmbedConfig,
-    EmbedProgress,
-    embed,
-    recorded_reference,
-)
+from aml_mil.embedding import SHARED_VIEWS, EmbedConfig, EmbedProgress, embed
+from aml_mil.embedding.preprocessing import BEFORE_ENCODER, follow_preparation
 from aml_mil.encoders import Encoder, WeightsError, load_encoder
 from aml_mil.evaluation.errors import EvaluationError
 from aml_mil.mil.run_dir import Run
 from stores import Manifest
 
 BUNDLED_ENCODER = "encoder.safetensors"
+MAX_SHOWN = 120
 # What two stores must share for the same heads to apply; views and dtype are free.
 _SAME = ("architecture", "weights_sha256", "preprocessing", "feature_shape")
 
@@ -136,10 +131,10 @@ def load_run_encoder(
         "architecture": encoder.architecture,
         "weights_sha256": encoder.weights_sha256,
         "feature_shape": list(encoder.feature_shape),
-        # What is done to images before the encoder is no matter of its weights.
+        # What happens before the encoder is no matter of its weights.
         "preprocessing": {
+            **{name: document["preprocessing"].get(name) for name in BEFORE_ENCODER},
             **encoder.preprocessing,
-            STAIN: document["preprocessing"].get(STAIN),
         },
     }
     _refuse_other(run, document, found, f"weights {asked}")
@@ -170,8 +165,8 @@ def embed_patients(
         cohort: Patients and their cells.
         encoder: The run's.
         store_path: Of a store, new or begun earlier.
-        document: What config.json says about the store of a fold; where its stains were normalised,
-            each patient is brought to the same reference.
+        document: What config.json says about the store of a fold, whose stain reference and cell
+            types are followed.
 
     Yields:
         Progress, then where the features are.
@@ -179,12 +174,7 @@ def embed_patients(
     Raises:
         EvaluationError: Patients in the store have changed since.
     """
-    reference = recorded_reference(document["preprocessing"])
-    config = EmbedConfig(
-        views="identity",
-        stain="none" if reference is None else "patient",
-        stain_reference=reference,
-    )
+    config = follow_preparation(EmbedConfig(views="identity"), document["preprocessing"])
     embedding = embed(cohort, encoder, store_path, config)
     yield from embedding
     if changed := embedding.summary.changed:
@@ -202,13 +192,23 @@ def _refuse_other(
     for name in _SAME:
         ours, theirs = wanted[name], found[name]
         if name == "preprocessing":
-            ours = {"layer": None, STAIN: None, **ours, SHARED_VIEWS: None}
-            theirs = {**ours, "layer": None, STAIN: None, **theirs, SHARED_VIEWS: None}
+            ours, theirs = _differences(ours, theirs)
         if _plain(ours) != _plain(theirs):
             raise EvaluationError(
                 f"{what} is another encoder than that of {run.path}: expected {name} "
                 f"{_short(ours)}, got {_short(theirs)}; heads apply to their own encoder only"
             )
+
+
+def _differences(
+    ours: Mapping[str, Any], theirs: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return those entries of two preprocessings that differ; further views are free."""
+    absent = dict.fromkeys(("layer", *BEFORE_ENCODER))
+    ours = {**absent, **ours, SHARED_VIEWS: None}
+    theirs = {**ours, **absent, **theirs, SHARED_VIEWS: None}
+    keys = [key for key in theirs if _plain(ours.get(key)) != _plain(theirs[key])]
+    return {key: ours.get(key) for key in keys}, {key: theirs[key] for key in keys}
 
 
 def _plain(value: object) -> str:
@@ -217,4 +217,4 @@ def _plain(value: object) -> str:
 
 def _short(value: object) -> str:
     text = value if isinstance(value, str) else _plain(value)
-    return text if len(text) <= 80 else f"{text[:16]}…"
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"

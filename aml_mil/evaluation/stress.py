@@ -14,9 +14,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from aml_mil.cohort import Cohort, Patient
+from aml_mil.cohort import Cohort, Patient, keep_cell_types
 from aml_mil.cohort.errors import name_some
+from aml_mil.embedding import EmbedConfig
 from aml_mil.embedding.colour import RgbImage
+from aml_mil.embedding.preprocessing import follow_preparation
 from aml_mil.evaluation.assessment import Assessment, assess
 from aml_mil.evaluation.bootstrap import MACRO, Interval, Intervals
 from aml_mil.evaluation.differences import paired_intervals
@@ -160,7 +162,7 @@ def stress(
     config = config or StressConfig()
     scores = patient_scores(run.predictions(), where=str(run.path))
     chosen = _choose(perturbations)
-    patients = _patients_of(scores, cohort, run.path)
+    patients = _patients_of(scores, cohort, run)
     stressed = Reembedding(
         run,
         weights=weights,
@@ -224,11 +226,15 @@ def _choose(names: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(name for name in PERTURBATIONS if names is None or name in names)
 
 
-def _patients_of(scores: PatientScores, cohort: Cohort, where: Path) -> list[Patient]:
+def _patients_of(scores: PatientScores, cohort: Cohort, run: Run) -> list[Patient]:
+    """Find the patients of a run, with the cells of the types that it was fitted on."""
+    preprocessing = run.document["stores"][0]["preprocessing"]
+    if cell_types := follow_preparation(EmbedConfig(), preprocessing).cell_types:
+        cohort = keep_cell_types(cohort, cell_types)
     by_id = {patient.patient_id: patient for patient in cohort.patients}
     if missing := [p for p in scores.patient_ids if p not in by_id]:
         raise EvaluationError(
-            f"patients of {where} that are not in {cohort.root}: "
+            f"patients of {run.path} that are not in {cohort.root}: "
             f"{name_some(missing, total=len(scores.patient_ids))}; "
             "give the cohort that the run's store was embedded from"
         )

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple
 
-from aml_mil.embedding import recorded_reference
+from aml_mil.embedding import EmbedConfig
+from aml_mil.embedding.preprocessing import follow_preparation
 from aml_mil.embedding.views import view_set
 from aml_mil.evaluation.run import OpenRun
 from aml_mil.mil.run_dir import CONFIG_FILE, FOLDS_FILE
@@ -50,7 +51,7 @@ def _commands(run: OpenRun, document: Mapping[str, Any]) -> tuple[str, ...]:
             *("embed", "COHORT", "--encoder", store["encoder"], "--weights", store["weights"]),
             *("--image-size", store["preprocessing"].get("image_size_px", "PX")),
             *("--views", view_set(tuple(store["views"]))),
-            *_stain(store["preprocessing"]),
+            *_preparation(store["preprocessing"]),
             *("--dtype", store["dtype"], "--out", store["path"]),
         )
         for store in document["stores"]
@@ -64,10 +65,13 @@ def _commands(run: OpenRun, document: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(commands)
 
 
-def _stain(preprocessing: Mapping[str, Any]) -> tuple[str, ...]:
-    if (reference := recorded_reference(preprocessing)) is None:
-        return ()
-    return ("--stain", "patient", "--stain-reference", ",".join(map(str, reference)))
+def _preparation(preprocessing: Mapping[str, Any]) -> list[str]:
+    config = follow_preparation(EmbedConfig(), preprocessing)
+    words = [word for name in config.cell_types for word in ("--cell-types", name)]
+    if config.stain_reference is not None:
+        reference = ",".join(map(str, config.stain_reference))
+        words += ["--stain", config.stain, "--stain-reference", reference]
+    return words
 
 
 def _common_name(paths: list[str]) -> str:

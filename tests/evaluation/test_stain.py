@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 
 from aml_mil.cohort import read_cohort
-from aml_mil.embedding import EmbedConfig, embed, recorded_reference
+from aml_mil.embedding import EmbedConfig, embed
 from aml_mil.embedding.colour import RgbImage, to_pixels
+from aml_mil.embedding.stain import recorded_reference
 from aml_mil.encoders import load_encoder
 from aml_mil.evaluation import EvaluationError, reembedding
 from aml_mil.evaluation.predict import predict_source
@@ -92,7 +93,7 @@ def test_a_store_of_another_reference_or_of_none_is_refused(
     other = store_of(external, tmp_path / "other.zarr", STAINED)
     raw = store_of(external, tmp_path / "raw.zarr", EMBED)
     for run, store in ((stained, other), (stained, raw), (tinted, other)):
-        with pytest.raises(EvaluationError, match="expected preprocessing"):
+        with pytest.raises(EvaluationError, match=r"expected preprocessing .*stain.*, got .*stain"):
             predict_source(open_run(run.run), store)
 
 
