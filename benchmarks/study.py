@@ -104,19 +104,13 @@ def embed_cells(
     """Embed all cells in one pass for all encoders that take images of one size."""
     by_size = sorted(encoders, key=lambda encoder: -encoder.size_px)
     for size, same_size in groupby(by_size, key=lambda encoder: encoder.size_px):
-        group = list(same_size)
-        stores = [s for e in group for s in e.of_each_fold(str(study.store(e, kind)))]
+        group = [each for encoder in same_size for each in encoder.of_each_fold]
         yield cli(
             "-".join(filter(None, ("embed", kind, f"{size}px"))),
             *("embed", study.cohort, "--image-size", size),
-            *(
-                w
-                for e in group
-                for each in e.of_each_fold("\0".join(e.words))
-                for w in each.split("\0")
-            ),
+            *(word for encoder in group for word in encoder.words),
             *("--out", study.out / "stores" / kind / "{encoder}.zarr", *words),
-            outputs=[Path(store) for store in stores],
+            outputs=[study.store(encoder, kind) for encoder in group],
         )
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,18 @@ class Encoder:
     size_px: int
     folds: tuple[int, ...] = ()
 
-    def of_each_fold(self, text: str) -> list[str]:
-        """Put every fold in the place of ``{fold}``."""
-        return [text.replace("{fold}", str(k)) for k in self.folds] or [text]
+    @property
+    def of_each_fold(self) -> "list[Encoder]":
+        """The encoders behind it, with every fold in the place of ``{fold}``."""
+        return [
+            replace(
+                self,
+                name=self.name.replace("{fold}", str(fold)),
+                words=tuple(word.replace("{fold}", str(fold)) for word in self.words),
+                folds=(),
+            )
+            for fold in self.folds
+        ] or [self]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -75,7 +75,7 @@ class Outcome:
 
     def training_minutes(self, encoder: Encoder) -> str:
         """How long an encoder was trained here, over its folds; "" where it was not."""
-        names = [f"pretrain-{name}" for name in encoder.of_each_fold(encoder.name)]
+        names = [f"pretrain-{each.name}" for each in encoder.of_each_fold]
         seconds = [self.records[name]["seconds"] for name in names if name in self.records]
         return f"{sum(seconds) / 60:.1f}" if seconds else ""
 
