@@ -7,12 +7,13 @@ PACKAGES := stores aml_mil cli
 DEMO := .demo
 OFFLINE ?= offline
 COHORT ?= $(DEMO)/cohort
+STUDY ?= study
 DEMO_PATIENTS ?= 60
 DEMO_CELLS ?= 50
 
 export NO_ALBUMENTATIONS_UPDATE = 1
 
-.PHONY: demo offline-pack setup test test-slow test-gpu check fix lint types layers clean
+.PHONY: demo offline-pack study setup test test-slow test-gpu check fix lint types layers clean
 .DEFAULT_GOAL := check
 
 setup: $(STAMP)
@@ -40,6 +41,11 @@ offline-pack: $(STAMP)
 	  'venv/bin/python -m pip install --quiet --no-index --find-links wheels aml-mil' \
 	  'mkdir -p cohort && tar -xf cohort.tar -C cohort' 'venv/bin/aml-mil doctor cohort' > $(OFFLINE)/install.sh
 	chmod +x $(OFFLINE)/install.sh
+
+# The paper's study: make study COHORT=/path CELLS=/path [STUDY=study] [STUDY_FLAGS='--budget medium …'].
+study: $(STAMP)
+	@test -d "$(CELLS)" || { echo "name folders of patients and of annotated cells: make study COHORT=/path CELLS=/path"; exit 1; }
+	$(BIN)/python -m benchmarks.study $(COHORT) --annotated $(CELLS) --out $(STUDY) --bundle $(STUDY)-model $(STUDY_FLAGS)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest
