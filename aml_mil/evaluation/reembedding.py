@@ -17,7 +17,7 @@ from aml_mil.cohort import Cell, Patient
 from aml_mil.embedding import EmbedConfig, EngineError
 from aml_mil.embedding.cells import LoadedCell, load_cell
 from aml_mil.embedding.engines import build_engine
-from aml_mil.embedding.numerics import Numerics, choose_numerics
+from aml_mil.embedding.numerics import FOLDED, Numerics, choose_numerics
 from aml_mil.embedding.parallel import map_ahead
 from aml_mil.encoders import Encoder
 from aml_mil.evaluation.errors import EvaluationError
@@ -82,6 +82,7 @@ class Reembedding:
                 precision=self.numerics.precision,
                 views=("identity",),
                 threads=self.numerics.threads,
+                is_folded=self.numerics.is_folded,
             )
             for encoder in encoders
         ]
@@ -179,7 +180,8 @@ def _follow_store(document: Mapping[str, Any], encoder: Encoder, *, device: str)
         followed = choose_numerics(config, encoder)
     except (EngineError, DeviceError):
         return chosen
-    return replace(followed, threads=recorded.get("threads"))
+    is_folded = bool(recorded.get(FOLDED))
+    return replace(followed, threads=recorded.get("threads"), is_folded=is_folded)
 
 
 def _recorded_numerics(document: Mapping[str, Any]) -> Mapping[str, Any]:
