@@ -58,6 +58,7 @@ class FeatureStore(ABC):
         self.path = path
         self.manifest = manifest
         self._long_ids: dict[str, str] = {}
+        self._identity_sha256 = manifest.identity_sha256  # once: it is spelled anew each time
 
     def __enter__(self) -> Self:
         return self
@@ -206,7 +207,7 @@ class FeatureStore(ABC):
         Raises:
             BagDamagedError: a ``bag.json`` is not the one that was committed.
         """
-        identity = self.manifest.identity_sha256
+        identity = self._identity_sha256
         with os.scandir(self._bags_path) as entries:
             names = sorted(entry.name for entry in entries if entry.is_dir())
         for name in names:
@@ -265,15 +266,16 @@ class FeatureStore(ABC):
             BagNotFoundError: no such bag.
             BagDamagedError: the bag is not as it was committed, or not of that length.
         """
-        folder = self.bag_path(bag_id)
-        read = read_fields(str(folder), folder.name, identity_sha256=self.manifest.identity_sha256)
+        folder = str(self.bag_path(bag_id))
+        name = folder.rpartition("/")[2]
+        read = read_fields(folder, name, identity_sha256=self._identity_sha256)
         for name, parts in targets.items():
             if read is None or not self._read_directly(folder, read[0], name, parts):
                 self._copy_numbers(bag_id, name, parts)  # slower, and says what is wrong
 
     def _read_directly(
         self,
-        folder: Path,
+        folder: str,
         fields: Mapping[str, Any],
         name: str,
         parts: Sequence[NDArray[np.uint8]],
@@ -283,9 +285,9 @@ class FeatureStore(ABC):
             spec = ArraySpec(shape=tuple(entry["shape"]), dtype=entry["dtype"])
             if num_bytes(spec) != sum(len(part) for part in parts):
                 return False
-            path = self.array_file(folder.name, name, spec)
+            path = self.array_file(folder.rpartition("/")[2], name, spec)
             read_into(
-                folder / path,
+                f"{folder}/{path}",
                 file_nbytes=fields["files"][path]["nbytes"],
                 offset=entry["offset"],
                 crc32c=entry["crc32c"],

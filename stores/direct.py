@@ -7,7 +7,6 @@ second copy is needed. One byte in four billion damaged ones would go unseen; ``
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import google_crc32c
 import numpy as np
@@ -19,7 +18,7 @@ PIECE_BYTES = 2**17  # read and checked while it is in the cache of the core
 
 
 def read_into(
-    path: Path, *, file_nbytes: int, offset: int, crc32c: int, targets: Sequence[NDArray[np.uint8]]
+    path: str, *, file_nbytes: int, offset: int, crc32c: int, targets: Sequence[NDArray[np.uint8]]
 ) -> None:
     """Read an array into pieces of memory that lie apart.
 
@@ -37,16 +36,16 @@ def read_into(
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     try:
         if os.fstat(descriptor).st_size != file_nbytes:
-            raise DocumentError(f"{path.name} is not as long as it was committed")
+            raise DocumentError(f"{path} is not as long as it was committed")
         checksum = 0
         for target in targets:
             for start in range(0, len(target), PIECE_BYTES):
                 piece = target[start : start + PIECE_BYTES]
                 if os.preadv(descriptor, [piece.data], offset) != len(piece):
-                    raise DocumentError(f"{path.name} ends early")
+                    raise DocumentError(f"{path} ends early")
                 checksum = google_crc32c.extend(checksum, piece)
                 offset += len(piece)
     finally:
         os.close(descriptor)
     if checksum != crc32c:
-        raise DocumentError(f"{path.name} is not what was committed (its CRC-32C differs)")
+        raise DocumentError(f"{path} is not what was committed (its CRC-32C differs)")

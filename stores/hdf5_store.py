@@ -3,21 +3,27 @@
 import io
 import secrets
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from stores.arrays import ArrayEntry, ArrayValue
+from stores.arrays import ArrayEntry, ArrayValue, array_bytes
 from stores.bag_folder import ArrayPlace, BagImage
 from stores.base import FeatureStore
 from stores.commit_record import CommitRecord
+from stores.fletcher import fletcher32
 from stores.schema import TEXT_ARRAYS, ArraySpec
 
 LIBRARY_VERSION = "v110"  # checksummed headers, and readable by every HDF5 since 1.10
-ALIGNED_FROM_BYTES = 512
-ALIGNMENT_BYTES = 64
+LAYOUT = {
+    "libver": (LIBRARY_VERSION, LIBRARY_VERSION),
+    "alignment_threshold": 512,
+    "alignment_interval": 64,
+}
+LARGE_BYTES = 2**25  # from here on the library's copies are worth avoiding
+CHECKSUM_BYTES = 4
 
 
 class Hdf5Store(FeatureStore):
@@ -31,25 +37,16 @@ class Hdf5Store(FeatureStore):
     def build_image(self, folder_name: str, arrays: Mapping[str, ArrayValue]) -> BagImage:
         """Build the file in memory; see ``FeatureStore``."""
         path = f"{folder_name}.h5"
-        with h5py.File(
-            f"{path}.{secrets.token_hex(8)}",  # in memory, but two of one name would be one file
-            "w",
-            driver="core",
-            backing_store=False,
-            libver=(LIBRARY_VERSION, LIBRARY_VERSION),
-            alignment_threshold=ALIGNED_FROM_BYTES,
-            alignment_interval=ALIGNMENT_BYTES,
-        ) as file:
-            places = {}
-            for name, value in arrays.items():
-                values = _fixed_texts(value) if isinstance(value, tuple) else value
-                dataset = file.create_dataset(
-                    name, data=values, chunks=values.shape, fletcher32=True, track_times=False
-                )
-                file.flush()
-                chunk = dataset.id.get_chunk_info(0)
-                places[name] = ArrayPlace(path=path, offset=chunk.byte_offset, nbytes=values.nbytes)
-            image = file.id.get_file_image()
+        values = {
+            name: _fixed_texts(value) if isinstance(value, tuple) else value
+            for name, value in arrays.items()
+        }
+        num_bytes = sum(value.nbytes for value in values.values())
+        image, offsets = (_draw if num_bytes < LARGE_BYTES else _draw_large)(values)
+        places = {
+            name: ArrayPlace(path=path, offset=offsets[name], nbytes=value.nbytes)
+            for name, value in values.items()
+        }
         return BagImage(files={path: image}, places=places)
 
     def array_file(self, folder_name: str, name: str, spec: ArraySpec) -> str:
@@ -82,6 +79,50 @@ class Hdf5Store(FeatureStore):
                 is_text = name in TEXT_ARRAYS
                 arrays[name] = tuple(text.decode() for text in values) if is_text else values
         return arrays
+
+
+def _draw(arrays: Mapping[str, NDArray[Any]]) -> tuple[bytes, dict[str, int]]:
+    """Let the library write everything; give the file, and where each array lies in it."""
+    unique = secrets.token_hex(8)  # in memory, but two of one name would be one file
+    offsets = {}
+    with h5py.File(unique, "w", driver="core", backing_store=False, **LAYOUT) as file:
+        for name, values in arrays.items():
+            dataset = file.create_dataset(name, data=values, **_one_chunk(values))
+            file.flush()
+            offsets[name] = dataset.id.get_chunk_info(0).byte_offset
+        return file.id.get_file_image(), offsets
+
+
+def _draw_large(arrays: Mapping[str, NDArray[Any]]) -> tuple[memoryview, dict[str, int]]:
+    """As `_draw`, in memory for one file, where the library takes three times that.
+
+    It is shown zeros, which take no memory; the numbers and their checksums are put in their place.
+    """
+    offsets = {}
+    file_bytes = io.BytesIO()
+    with h5py.File(file_bytes, "w", **LAYOUT) as file:
+        for name, values in arrays.items():
+            dataset = file.create_dataset(name, dtype=values.dtype, **_one_chunk(values))
+            zeros = np.zeros(values.nbytes + CHECKSUM_BYTES, dtype=np.uint8)
+            dataset.id.write_direct_chunk((0,) * values.ndim, zeros)
+            file.flush()
+            offsets[name] = dataset.id.get_chunk_info(0).byte_offset
+    image = file_bytes.getbuffer()
+    for name, values in arrays.items():
+        data, start = array_bytes(values), offsets[name]
+        end = start + len(data)
+        image[start:end] = data
+        image[end : end + CHECKSUM_BYTES] = fletcher32(data)
+    return image, offsets
+
+
+def _one_chunk(values: NDArray[Any]) -> dict[str, Any]:
+    return {
+        "shape": values.shape,
+        "chunks": values.shape,
+        "fletcher32": True,
+        "track_times": False,
+    }
 
 
 def _plain_dataset(file: h5py.File, name: str, entry: ArrayEntry) -> h5py.Dataset:

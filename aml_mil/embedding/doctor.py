@@ -228,6 +228,7 @@ def _build(
                 precision=chosen.precision,
                 views=own,
                 threads=chosen.threads,
+                is_folded=chosen.is_folded,
                 calibration=calibration,
             ),
             views=views,

@@ -4,6 +4,7 @@ V views, B images, S pixels a side, D… the shape of one image's features.
 """
 
 import copy
+import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
@@ -13,16 +14,21 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from aml_mil.embedding.config import EnginePrecision
+from aml_mil.embedding.folding import fold_batch_norms
 from aml_mil.embedding.views import view_images
 from aml_mil.encoders import Encoder
 from aml_mil.runtime import PRECISION_DTYPES
+
+logger = logging.getLogger(__name__)
 
 
 class TorchEngine:
     """An encoder made ready for one device and precision.
 
     An image's features depend on the image alone, not on its place in the batch or on what else
-    is in it, because every batch has the same shape: short ones are padded by the caller.
+    is in it, because every batch has the same shape: short ones are padded by the caller. Where
+    the device has too little memory for a batch, it is encoded in halves from then on; kernels
+    chosen for another shape may round the last bits in another way.
 
     Args:
         encoder: Left as it is; the engine works on a copy.
@@ -31,6 +37,10 @@ class TorchEngine:
         views: Names of the views, in the order of the result.
         threads: Of torch while it encodes: how sums are split shows in the last bits. As many as
             torch has if not given.
+        is_folded: Fold batch normalisations into the convolutions before them.
+
+    Attributes:
+        num_halvings: How often the memory of the device was too small for as many images at once.
     """
 
     def __init__(
@@ -41,12 +51,17 @@ class TorchEngine:
         precision: EnginePrecision,
         views: tuple[str, ...],
         threads: int | None = None,
+        is_folded: bool = False,
     ) -> None:
+        self.num_halvings = 0
         self._device = device
         self._threads = threads
         self._dtype = PRECISION_DTYPES[precision]
         self._views = views
-        module = copy.deepcopy(encoder.module).to(device=device, dtype=self._dtype)
+        module = copy.deepcopy(encoder.module)
+        if is_folded:
+            fold_batch_norms(module)
+        module = module.to(device=device, dtype=self._dtype)
         for layer in module.modules():
             # Running variances lose too much in 8 bits; the kernels take mixed types.
             if isinstance(layer, nn.modules.batchnorm._BatchNorm):
@@ -69,13 +84,43 @@ class TorchEngine:
             _exact_arithmetic(self._device),
             _with_threads(self._threads),
         ):
-            normalised = self._normalise(torch.from_numpy(images))
-            features = [self._module(view_images(normalised, view)) for view in self._views]
-            stacked: NDArray[np.float32] = torch.stack(features).float().cpu().numpy()
-        return stacked
+            return self._encode_parts(images)
+
+    def _encode_parts(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Encode in as many parts as the memory of the device asks for, from now on."""
+        num = max(len(images) >> self.num_halvings, 1)
+        try:
+            parts = [
+                self._encode_part(images[start : start + num], num)
+                for start in range(0, len(images), num)
+            ]
+        except torch.OutOfMemoryError:
+            if num == 1:
+                raise
+        else:
+            return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+        # Outside of the except clause: there the error would keep the tensors alive.
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+        self.num_halvings += 1
+        logger.warning("out of memory on %s: at most %d images at a time", self._device, num // 2)
+        return self._encode_parts(images)
+
+    def _encode_part(self, images: NDArray[np.uint8], num: int) -> NDArray[np.float32]:
+        """Encode images, padded to one shape; see `encode`."""
+        padded = images
+        if len(images) < num:
+            padded = np.zeros((num, *images.shape[1:]), dtype=np.uint8)
+            padded[: len(images)] = images
+        normalised = self._normalise(torch.from_numpy(padded))
+        features = [self._module(view_images(normalised, view)) for view in self._views]
+        stacked: NDArray[np.float32] = torch.stack(features).float().cpu().numpy()
+        return stacked[:, : len(images)]
 
     def _normalise(self, images: Tensor) -> Tensor:
-        pixels = images.to(self._device).permute(0, 3, 1, 2).float()
+        if self._device.type == "cuda":
+            images = images.pin_memory()
+        pixels = images.to(self._device, non_blocking=True).permute(0, 3, 1, 2).float()
         return ((pixels - self._mean) / self._std).to(self._dtype)
 
 

@@ -69,6 +69,7 @@ def build_engine(
     precision: EnginePrecision,
     views: tuple[str, ...],
     threads: int | None = None,
+    is_folded: bool = False,
     calibration: NDArray[np.uint8] | None = None,
 ) -> Engine:
     """Make an encoder ready.
@@ -80,6 +81,7 @@ def build_engine(
         precision: Of the encoder.
         views: Names of the views, in the order of the result.
         threads: Of torch; as many as torch has if not given.
+        is_folded: Torch folds batch normalisations into convolutions; OpenVINO always does.
         calibration: [N, S, S, 3], cells to take the ranges of int8 from.
 
     Returns:
@@ -93,7 +95,14 @@ def build_engine(
     if precision == "int8":
         message = "--precision int8 is computed by OpenVINO only; leave out --engine torch"
         raise EngineError(message)
-    return TorchEngine(encoder, device=device, precision=precision, views=views, threads=threads)
+    return TorchEngine(
+        encoder,
+        device=device,
+        precision=precision,
+        views=views,
+        threads=threads,
+        is_folded=is_folded,
+    )
 
 
 def _check_int8(choice: EngineChoice) -> None:

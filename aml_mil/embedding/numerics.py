@@ -17,6 +17,7 @@ from stores import JSON
 
 DEFAULT_BATCH_SIZES = {"cpu": 64, "cuda": 256}
 DECODERS = ("pillow", "simplejpeg")
+FOLDED = "batch_norms_folded"
 AUGMENTERS = ("albumentations", "opencv-python-headless")
 
 
@@ -31,6 +32,8 @@ class Numerics:
         batch_size: Images in each batch.
         threads: Of torch on a CPU, where sums depend on how they are split; None elsewhere.
         versions: Of the libraries that compute and decode.
+        is_folded: Whether torch folds batch normalisations into convolutions; stores begun by
+            releases that did not go on without.
         calibration: Of int8: the cells, and the graph they gave; None before they are drawn, and
             for another precision.
     """
@@ -41,6 +44,7 @@ class Numerics:
     batch_size: int
     threads: int | None
     versions: Mapping[str, str]
+    is_folded: bool = False
     calibration: Mapping[str, JSON] | None = None
 
     @property
@@ -54,6 +58,7 @@ class Numerics:
             "batch_size": self.batch_size,
             "threads": self.threads,
             "versions": dict(self.versions),
+            **({FOLDED: True} if self.is_folded else {}),
             **({} if self.calibration is None else {"calibration": self.calibration}),
         }
 
@@ -86,6 +91,7 @@ def choose_numerics(config: EmbedConfig, encoder: Encoder, *, num_encodings: int
         device=device,
         batch_size=config.batch_size or DEFAULT_BATCH_SIZES[device.type],
         threads=_threads(engine, device),
+        is_folded=engine == "torch",
         versions=_versions(engine, encoder, config, precision),
     )
 
@@ -113,7 +119,7 @@ def follow_numerics(
     if config.engine == "auto":
         chosen = _with_engine(chosen, recorded.get("engine"), encoder, config)
     calibration = recorded.get("calibration")
-    chosen = replace(chosen, calibration=calibration)
+    chosen = replace(chosen, calibration=calibration, is_folded=bool(recorded.get(FOLDED)))
     wanted = chosen.record | {"threads": recorded.get("threads")}
     if config.precision == "auto":
         wanted["compute_dtype"] = recorded.get("compute_dtype")

@@ -196,6 +196,7 @@ class StoreJob:
                 precision=numerics.precision,
                 views=views,
                 threads=numerics.threads,
+                is_folded=numerics.is_folded,
                 calibration=None if calibration is None else calibration.images,
             )
             if calibration is not None and isinstance(engine, OpenVinoEngine):

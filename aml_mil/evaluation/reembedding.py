@@ -18,7 +18,7 @@ from aml_mil.embedding import EmbedConfig, EngineError
 from aml_mil.embedding.cells import LoadedCell, load_cell, measure_colour
 from aml_mil.embedding.colour import FloatArray, RgbImage, match_colour, pool_colours
 from aml_mil.embedding.engines import build_engine
-from aml_mil.embedding.numerics import Numerics, choose_numerics
+from aml_mil.embedding.numerics import FOLDED, Numerics, choose_numerics
 from aml_mil.embedding.parallel import map_ahead
 from aml_mil.embedding.stain import Colour, recorded_reference
 from aml_mil.encoders import Encoder
@@ -83,6 +83,7 @@ class Reembedding:
                 precision=self.numerics.precision,
                 views=("identity",),
                 threads=self.numerics.threads,
+                is_folded=self.numerics.is_folded,
             )
             for encoder in encoders
         ]
@@ -192,7 +193,8 @@ def _follow_store(document: Mapping[str, Any], encoder: Encoder, *, device: str)
         followed = choose_numerics(config, encoder)
     except (EngineError, DeviceError):
         return chosen
-    return replace(followed, threads=recorded.get("threads"))
+    is_folded = bool(recorded.get(FOLDED))
+    return replace(followed, threads=recorded.get("threads"), is_folded=is_folded)
 
 
 def _recorded_numerics(document: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -173,7 +173,7 @@ def _load(store: FeatureStore, ids: tuple[str, ...]) -> FoldStore:
     for bag_id in ids:
         digest.update(f"{bag_id}\0{store.record(bag_id).sha256}\0".encode())
     return FoldStore(
-        path=Path(store.path),
+        path=store.path,
         manifest=store.manifest,
         bags=bags,
         bags_sha256=digest.hexdigest(),

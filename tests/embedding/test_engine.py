@@ -84,6 +84,37 @@ def test_the_encoder_is_left_in_float32(any_encoder, cells):
     assert {p.dtype for p in any_encoder.module.parameters()} == {torch.float32}
 
 
+class SmallMemory(torch.nn.Module):
+    """A module for which a device has room for so many images at once."""
+
+    def __init__(self, module, room):
+        super().__init__()
+        self.module, self.room, self.sizes = module, room, []
+
+    def forward(self, images):
+        self.sizes.append(len(images))
+        if len(images) > self.room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return self.module(images)
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_a_device_out_of_memory_takes_halves_from_then_on(resnet, cells, device):
+    ready = engine(resnet, "fp32", FLIPS[:2], torch.device(device))
+    expected = ready.encode(cells[:7])
+    ready._module = memory = SmallMemory(ready._module, 2)
+    np.testing.assert_allclose(ready.encode(cells[:7]), expected, rtol=1e-3, atol=1e-5)
+    assert ready.num_halvings == 2
+    del memory.sizes[:]
+    found = ready.encode(cells[:7])
+    assert set(memory.sizes) == {1}, "7 in quarters, nothing tried again"
+    order = np.random.default_rng(1).permutation(7)
+    np.testing.assert_array_equal(ready.encode(cells[order]), found[:, order])
+    memory.room = 0
+    with pytest.raises(torch.OutOfMemoryError):
+        ready.encode(cells[:7])
+
+
 @pytest.mark.gpu
 def test_cuda_in_fp16_gives_the_cpus_features_and_keeps_them_apart(resnet, cells):
     exact = engine(resnet, "fp32", FLIPS).encode(cells)

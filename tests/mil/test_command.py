@@ -14,7 +14,7 @@ from aml_mil.cohort.folds import roles_of, write_folds
 from aml_mil.mil import open_run
 from aml_mil.mil.checkpoint import CHECKPOINT_FILE
 from aml_mil.mil.splits import format_split
-from stores import Bag, create_store
+from stores import Bag, copy_store, create_store, open_store
 from tests.command_line import runner
 from tests.mil.cases import NUM_FEATURES, manifest, write_store
 
@@ -52,6 +52,18 @@ def test_several_stores_give_a_folder_and_a_table_each(aml_mil, store, tmp_path)
     again = aml_mil("fit-mil", store, other, "--out", out, *FAST, "--json")
     assert [run["is_new"] for run in again.json["runs"]] == [False, False]
     assert again.err.count("holds this very run already, finished") == 2
+
+
+def test_a_store_at_a_url_is_trained_on_as_a_local_one(aml_mil, store, tmp_path):
+    url = f"memory://{tmp_path.name}/toy.zarr"
+    list(copy_store(open_store(store), url))
+    for name, place in (("local", store), ("url", url)):
+        outcome = aml_mil("fit-mil", place, "--out", tmp_path / name, *FAST, "--json")
+        assert outcome.code == 0, outcome.err
+    assert (tmp_path / "url/heads.safetensors").read_bytes() == (
+        tmp_path / "local/heads.safetensors"
+    ).read_bytes()
+    assert open_run(tmp_path / "url").document["stores"][0]["path"] == url
 
 
 def test_maps_are_trained_on_and_their_heads_opened(aml_mil, tmp_path):

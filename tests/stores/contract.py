@@ -50,16 +50,27 @@ MODEST = settings(
 class StoreContract:
     suffix: ClassVar[str]
 
+    def place(self, folder: Path, name: str) -> Path:
+        """Where a store of a name lies below a folder."""
+        return folder / f"{name}{self.suffix}"
+
+    def folder(self, store: FeatureStore) -> Path:
+        """The folder on the disk that a store fills."""
+        return store.path
+
+    def assert_nothing_is_staged(self, store: FeatureStore) -> None:
+        assert not list((self.folder(store) / ".tmp").iterdir())
+
     @pytest.fixture
     def path(self, tmp_path: Path) -> Path:
-        return tmp_path / f"cohort{self.suffix}"
+        return self.place(tmp_path, "cohort")
 
     @pytest.fixture
     def store(self, path: Path) -> FeatureStore:
         return create_store(path, make_manifest())
 
     def bag_path(self, store: FeatureStore, name: str = "AQK") -> Path:
-        return store.path / "bags" / name
+        return self.folder(store) / "bags" / name
 
     # what is written is read
 
@@ -140,7 +151,7 @@ class StoreContract:
         manifest = make_manifest(
             views=("identity", "a", "b")[:num_views], feature_shape=shape, dtype=dtype
         )
-        store = create_store(tmp_path_factory.mktemp("any") / f"s{self.suffix}", manifest)
+        store = create_store(self.place(tmp_path_factory.mktemp("any"), "s"), manifest)
         ids = data.draw(st.lists(text.filter(bool), min_size=num, max_size=num, unique=True))
         labels = data.draw(st.lists(text, min_size=num, max_size=num))
         bag = make_bag(
@@ -160,12 +171,12 @@ class StoreContract:
 
     @pytest.mark.parametrize("bag_id", ODD_IDS + MORE_IDS)
     def test_an_odd_id_stays_inside_its_folder_and_comes_back(self, store, bag_id):
-        before = {entry.name for entry in store.path.parent.iterdir()}
+        before = {entry.name for entry in self.folder(store).parent.iterdir()}
         store.write(make_bag(bag_id))
         assert store.read(bag_id).bag_id == bag_id
         assert store.bag_ids == (bag_id,)
-        assert {entry.name for entry in store.path.parent.iterdir()} == before
-        [folder] = [entry for entry in (store.path / "bags").iterdir() if entry.is_dir()]
+        assert {entry.name for entry in self.folder(store).parent.iterdir()} == before
+        [folder] = [entry for entry in (self.folder(store) / "bags").iterdir() if entry.is_dir()]
         assert (folder / "bag.json").is_file()
         assert len(folder.name) <= 120
 
@@ -176,12 +187,12 @@ class StoreContract:
     @example(bag_ids=["x" * 255, "é" * 255, "x" * 254 + "/"])
     def test_any_ids_stay_inside_and_come_back(self, tmp_path_factory, bag_ids):
         folder = tmp_path_factory.mktemp("ids")
-        store = create_store(folder / f"s{self.suffix}", make_manifest())
+        store = create_store(self.place(folder, "s"), make_manifest())
         for seed, bag_id in enumerate(bag_ids):
             store.write(make_bag(bag_id, seed=seed))
         assert [entry.name for entry in folder.iterdir()] == [store.path.name]
-        assert {p.name for p in store.path.iterdir()} <= SKELETON
-        folders = [entry for entry in (store.path / "bags").iterdir() if entry.is_dir()]
+        assert {p.name for p in self.folder(store).iterdir()} <= SKELETON
+        folders = [entry for entry in (self.folder(store) / "bags").iterdir() if entry.is_dir()]
         assert len(folders) == len(bag_ids)
         assert all((entry / "bag.json").is_file() for entry in folders)
         reopened = open_store(store.path)
@@ -217,7 +228,7 @@ class StoreContract:
         with pytest.raises(BagExistsError, match="'AQK'"):
             open_store(store.path).write(make_bag(seed=2))
         assert bag_values(store.read("AQK")) == bag_values(make_bag(seed=1))
-        assert not list((store.path / ".tmp").iterdir())
+        self.assert_nothing_is_staged(store)
 
     def test_the_first_commit_wins_where_both_were_under_way(self, store, monkeypatch):
         def meanwhile(source, target):
@@ -229,7 +240,7 @@ class StoreContract:
         with pytest.raises(BagExistsError, match="'AQK'"):
             store.write(make_bag(seed=2))
         assert bag_values(store.read("AQK")) == bag_values(make_bag(seed=1))
-        assert not list((store.path / ".tmp").iterdir())
+        self.assert_nothing_is_staged(store)
 
     def test_threads_writing_one_bag_commit_it_once(self, store):
         outcomes = []
@@ -251,13 +262,13 @@ class StoreContract:
         assert bag_values(store.read("AQK")) == bag_values(make_bag(seed=winner))
 
     def test_the_same_bag_is_the_same_bytes(self, store, tmp_path):
-        other = create_store(tmp_path / f"other{self.suffix}", make_manifest())
+        other = create_store(self.place(tmp_path, "other"), make_manifest())
         other.write(make_bag("BZF"))
         for each in (store, other):
             each.write(make_bag())
         assert folder_bytes(self.bag_path(store)) == folder_bytes(self.bag_path(other))
-        assert (store.path / "manifest.json").read_bytes() == (
-            other.path / "manifest.json"
+        assert (self.folder(store) / "manifest.json").read_bytes() == (
+            self.folder(other) / "manifest.json"
         ).read_bytes()
 
     def test_replace_leaves_the_new_bag_only(self, store):
@@ -266,7 +277,7 @@ class StoreContract:
         store.replace(make_bag("new", seed=3))
         assert bag_values(store.read("AQK")) == bag_values(make_bag(seed=2))
         assert store.bag_ids == ("AQK", "new")
-        assert not list((store.path / ".tmp").iterdir())
+        self.assert_nothing_is_staged(store)
 
     def test_a_refused_replacement_keeps_the_old_bag(self, store):
         store.write(make_bag(seed=1))
@@ -330,8 +341,8 @@ class StoreContract:
         for at in sorted(
             {*range(0, num_calls, max(1, num_calls // 8)), *range(num_calls - 8, num_calls)}
         ):
-            copy = store.path.parent / f"{at}{self.suffix}"
-            shutil.copytree(store.path, copy)
+            copy = self.folder(store).parent / f"{at}{self.suffix}"
+            shutil.copytree(self.folder(store), copy)
             common = {"path": str(copy), "at": at, "bag": "killed", "replace": replace}
             faults.append({**common, "kind": "kill"})
         codes = run_faults(faults)
@@ -365,7 +376,7 @@ class StoreContract:
             assert any(
                 "'AQK'" in note and str(store.path) in note for note in caught.value.__notes__
             )
-            assert not list((store.path / ".tmp").iterdir())
+            self.assert_nothing_is_staged(store)
             if at < num_calls - CALLS_AFTER_COMMIT:
                 assert "AQK" not in store
             else:
@@ -376,9 +387,9 @@ class StoreContract:
 
     def test_strays_of_dead_writers_are_not_seen(self, store):
         store.write(make_bag())
-        shutil.copytree(self.bag_path(store), store.path / ".tmp" / "dead" / "BZF")
-        (store.path / "bags" / "notes.txt").write_text("not a bag")
-        (store.path / "bags" / "foreign folder").mkdir()
+        shutil.copytree(self.bag_path(store), self.folder(store) / ".tmp" / "dead" / "BZF")
+        (self.folder(store) / "bags" / "notes.txt").write_text("not a bag")
+        (self.folder(store) / "bags" / "foreign folder").mkdir()
         assert store.bag_ids == ("AQK",)
 
     def test_a_store_that_cannot_be_written_can_be_read(self, store, monkeypatch):
@@ -440,7 +451,7 @@ class StoreContract:
         with pytest.raises(InvalidBagError, match=f"'AQK'.*{message}"):
             store.write(make_bag(**changes))
         assert len(store) == 0
-        assert not list((store.path / ".tmp").iterdir())
+        self.assert_nothing_is_staged(store)
 
     def test_coordinates_may_be_unknown_per_instance(self, store):
         coords = np.array([[1, 2], [np.nan, np.nan], [3, 4], [5, 6], [7, 8]], dtype=np.float32)
@@ -495,7 +506,7 @@ class StoreContract:
 
     def test_a_bag_of_another_store_is_refused(self, store, tmp_path):
         manifest = make_manifest(weights_sha256="00")
-        other = create_store(tmp_path / f"other{self.suffix}", manifest)
+        other = create_store(self.place(tmp_path, "other"), manifest)
         other.write(make_bag())
         shutil.copytree(self.bag_path(other), self.bag_path(store))
         for ask in (store.read, store.record):
@@ -528,7 +539,7 @@ class StoreContract:
 
     def test_a_damaged_bag_with_a_long_id_is_listed_by_its_folder(self, store):
         store.write(make_bag("x" * 200))
-        [bag_json] = (store.path / "bags").glob("*/bag.json")
+        [bag_json] = (self.folder(store) / "bags").glob("*/bag.json")
         bag_json.unlink()
         reopened = open_store(store.path)
         [listed] = reopened.bag_ids
@@ -542,7 +553,7 @@ class StoreContract:
         assert len(reopened) == 0
 
     def test_a_store_without_its_bags_folder_is_damaged(self, store):
-        shutil.rmtree(store.path / "bags")
+        shutil.rmtree(self.folder(store) / "bags")
         with pytest.raises(StoreDamagedError, match="bags"):
             _ = store.bag_ids
 
@@ -551,7 +562,7 @@ class StoreContract:
     def test_the_log_keeps_events_with_time_and_host(self, store):
         assert store.read_log() == ()
         store.log({"event": "embed", "cells": 3})
-        with (store.path / "log.jsonl").open("ab") as file:
+        with (self.folder(store) / "log.jsonl").open("ab") as file:
             file.write(b'{"event": "to')
         store.log({"event": "done"})
         first, torn, last = open_store(store.path).read_log()

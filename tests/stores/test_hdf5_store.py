@@ -1,8 +1,10 @@
 import h5py
 import numpy as np
+import pytest
 
+from stores import hdf5_store, verify_store
 from tests.stores.contract import StoreContract
-from tests.stores.samples import make_bag
+from tests.stores.samples import bag_values, make_bag
 
 
 class TestHdf5Store(StoreContract):
@@ -21,3 +23,20 @@ class TestHdf5Store(StoreContract):
     def test_a_bag_is_two_files(self, store):
         store.write(make_bag())
         assert sorted(p.name for p in self.bag_path(store).iterdir()) == ["AQK.h5", "bag.json"]
+
+    def test_a_large_bag_is_read_by_h5py_and_checked_as_any_other(self, store, monkeypatch):
+        monkeypatch.setattr(hdf5_store, "LARGE_BYTES", 0)
+        ids = ("a", "b", "c", "d", "e")  # 5 bytes: an odd number
+        bag = make_bag(instance_ids=ids, colour=np.zeros((5, 6), np.float32))
+        store.write(bag)
+        assert bag_values(store.read("AQK")) == bag_values(bag)
+        assert [record.error for record in verify_store(store)] == [None]
+        path = self.bag_path(store) / "AQK.h5"
+        sound = path.read_bytes()
+        for name, array in store.read_files("AQK")[0].arrays.items():
+            for place in (array.offset, array.offset + array.nbytes):  # the checksum is behind
+                damaged = bytearray(sound)
+                damaged[place] ^= 1
+                path.write_bytes(damaged)
+                with h5py.File(path) as file, pytest.raises(OSError, match="filter"):
+                    file[name][...]
