@@ -2,13 +2,12 @@
 
 import argparse
 import re
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 
 import click
 import pytest
 
-from aml_mil.embedding.config import EmbedConfig
 from aml_mil.ssl.methods import CONFIGS
 from benchmarks.study import main, protocol
 from benchmarks.study_budget import BUDGETS
@@ -17,14 +16,11 @@ from cli.main import aml_mil
 
 
 def study_of(budget: str, **values: object) -> Study:
-    chosen = BUDGETS[budget]
-    if "stain" not in {field.name for field in fields(EmbedConfig)}:
-        chosen = replace(chosen, stain="")
     settings = {
         "cohort": Path("cohort"),
         "annotated": Path("cells"),
         "out": Path("study"),
-        "budget": chosen,
+        "budget": BUDGETS[budget],
         "has_cell_types": True,
         "imagenet": Path("squeezenet1_0_imagenet.safetensors"),
         "mil": Path("mil"),
