@@ -75,8 +75,8 @@ class Budget:
 
 
 # Two cores, 45 minutes. A few hundred steps must do: LARC moves a layer by 0.1% of its length times
-# the learning rate a step, so rates are ten times the recipe's, prototypes and DINO's last layer stay
-# as they were drawn, and crops show at least a good part of the cell.
+# the learning rate a step, so rates are ten times the recipe's and more, prototypes and DINO's last
+# layer stay as they were drawn for long, and crops show a good part of the cell.
 SMALL = Budget(
     ssl_folds=(0,),
     simclr="--image-size-px 72 --batch-size 256 --epochs 4 --lr 2 --min-scale 0.4",
