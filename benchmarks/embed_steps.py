@@ -209,6 +209,7 @@ def _encode_resident(job: Job, choose: Callable[[str], str]) -> Measured:
         device=numerics.device,
         precision=numerics.precision,
         views=views,
+        is_folded=numerics.is_folded,
     )
     engine.encode(images)
     num_batches = max(num_cells // BATCH_SIZE, 1)

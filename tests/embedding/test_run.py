@@ -30,7 +30,11 @@ NUM_ALL = sum(NUM_CELLS.values())
 def test_every_cell_gets_the_features_of_its_own_image(cohort_dir, store_path, encoder):
     run(cohort_dir, store_path, encoder, batch_size=6)
     engine = TorchEngine(
-        encoder, device=torch.device("cpu"), precision="fp32", views=VIEW_SETS["flips"]
+        encoder,
+        device=torch.device("cpu"),
+        precision="fp32",
+        views=VIEW_SETS["flips"],
+        is_folded=True,
     )
     with open_store(store_path) as store:
         for patient in read_cohort(cohort_dir).patients:

@@ -116,7 +116,13 @@ def test_a_stored_view_is_the_encoding_of_the_augmented_image(cohort_dir, tmp_pa
     run(cohort_dir, tmp_path / "a.zarr", encoder, dtype="float32", **SHARED)
     paths = [cohort_dir / f"data/AML/BZF/image_{number}.png" for number in range(4)]
     images = np.stack([np.asarray(Image.open(path)) for path in paths])
-    engine = TorchEngine(encoder, device=torch.device("cpu"), precision="fp32", views=("identity",))
+    engine = TorchEngine(
+        encoder,
+        device=torch.device("cpu"),
+        precision="fp32",
+        views=("identity",),
+        is_folded=True,
+    )
     with open_store(tmp_path / "a.zarr") as store:
         stored = store.read("BZF").views
     for view in (1, 2, 3):
