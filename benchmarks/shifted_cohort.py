@@ -109,13 +109,13 @@ def _write_tables(patients: Sequence[Patient], out: Path) -> None:
                     rows.writerow([patient.patient_id, name, cell.cell_type])
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Write the copy."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("cohort", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     if (options.out / "metadata.csv").exists():
         parser.error(f"{options.out} holds a cohort already; name another folder")
     count = write_shifted(read_cohort(options.cohort), options.out, seed=options.seed)
