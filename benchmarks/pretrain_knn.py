@@ -22,6 +22,7 @@ from torch import Tensor
 
 from aml_mil.cohort import fit_image, read_folds, roles_of
 from aml_mil.encoders import Encoder, load_encoder
+from aml_mil.runtime import has_native_bf16
 from aml_mil.ssl.knn import knn_predict, paired_interval
 from aml_mil.ssl.monitor import encode
 from aml_mil.ssl.pool import ImagePool, find_sources, only_labelled, read_pool
@@ -99,7 +100,8 @@ def features_of(encoder: Encoder, pool: ImagePool) -> Tensor:
     """Encode all images of a pool."""
     size_px = encoder.image_size_px
     images = np.stack([fit_image(pool.image(i), size_px) for i in range(len(pool))])
-    return encode(encoder.module, torch.from_numpy(images), device=torch.device("cpu"))
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=has_native_bf16()):
+        return encode(encoder.module, torch.from_numpy(images), device=torch.device("cpu"))
 
 
 def mean_colour(pool: ImagePool) -> Tensor:
