@@ -144,9 +144,10 @@ def vary_features(study: Study, best: Encoder, heads: Heads) -> Iterator[Step]:
     yield from embed_cells(study, [encoder], *one_view, kind="one-view")
     yield fit(study, [encoder], heads, kind="one-view", stores="one-view")
     large = replace(encoder, size_px=MAP_SIZE_PX)
+    short = replace(heads, flags=" ".join([heads.flags, study.budget.maps]))
     for kind, features in (("vectors", "vector"), ("maps", "map")):
         yield from embed_cells(study, [large], *one_view, "--features", features, kind=kind)
-        yield fit(study, [large], heads, kind=kind, stores=kind, folds=study.few_folds)
+        yield fit(study, [large], short, kind=kind, stores=kind, folds=study.few_folds)
     if study.budget.stain:
         both = (study.random, best)
         yield from embed_cells(study, both, *study.budget.flags("stain"), kind="stain")

@@ -33,6 +33,7 @@ class Budget:
         supervised: Of `pretrain supervised`.
         image_size_px: Side of the images for encoders that do not learn here.
         heads: Of `fit-mil`; the first are the paper's.
+        maps: Of `fit-mil`, further, for heads of maps and of the vectors beside them.
         stain: Of `embed`, for cells whose colour is normalised; "" leaves these out.
         giga: Of `giga-ssl`.
         probe: Of `probe`.
@@ -51,6 +52,7 @@ class Budget:
         Heads(name="paper"),
         Heads(name="standardized", flags="--standardize --lr 0.003 --dropout 0.3"),
     )
+    maps: str = ""
     stain: str = "--stain patient"
     giga: str = ""
     probe: str = ""
@@ -79,14 +81,14 @@ class Budget:
 # were drawn, since without that they collapse; crops show a good part of the cell.
 SMALL = Budget(
     ssl_folds=(0,),
-    simclr="--image-size-px 72 --batch-size 256 --epochs 6 --lr 2 --min-scale 0.4",
+    simclr="--image-size-px 72 --batch-size 256 --epochs 5 --lr 2 --min-scale 0.4",
     swav=(
         "--image-size-px 72 --local-size-px 40 --local-crops 2 --split-scale 0.4 --min-scale 0.2 "
         "--batch-size 128 --epochs 1 --lr 2 --warmup 0.1 --epsilon 0.03 --freeze 1"
     ),
     dino=(
         "--image-size-px 72 --local-size-px 40 --local-crops 2 --split-scale 0.4 --min-scale 0.2 "
-        "--batch-size 64 --epochs 3 --lr 0.004 --ema 0.99 --outputs 512 "
+        "--batch-size 64 --epochs 2 --lr 0.004 --ema 0.99 --outputs 512 "
         "--teacher-temperature 0.04 --head-batch-norm"
     ),
     supervised=(
@@ -94,6 +96,7 @@ SMALL = Budget(
         "--jitter 0.4"
     ),
     image_size_px=96,
+    maps="--epochs 15",
     giga="--epochs 300",
     probe="--draws 2",
     stress="--max-cells 30",
