@@ -1,5 +1,6 @@
 """What a study came to, as its steps left it: test predictions, baselines, pictures."""
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -120,5 +121,6 @@ def neutral(study: Study, text: str) -> str:
     }
     given = [(str(path), name) for name, path in places.items() if path is not None]
     for path, name in sorted(given, key=lambda each: -len(each[0])):  # a longer path may hold one
-        text = text.replace(path, name)
+        # A relative folder `study` is not the module `benchmarks.study`.
+        text = re.sub(rf"(?<![\w.]){re.escape(path)}(?![\w-])", name, text)
     return text

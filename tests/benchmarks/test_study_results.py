@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from benchmarks.study_budget import Budget, Heads
 from benchmarks.study_bundle import Candidate, choose_bundle, write_bundle
 from benchmarks.study_choice import choose, validation_scores
 from benchmarks.study_layout import RANDOM, Study
+from benchmarks.study_outcome import neutral
 from benchmarks.study_results import write_results
 from benchmarks.study_tables import say_difference
 from tests.mil.cases import small_config, write_store
@@ -142,6 +144,14 @@ def test_the_page_names_no_place_of_this_machine(page, study):
     assert str(study.out.parent) not in page
     assert "python -m benchmarks.study COHORT --out STUDY --bundle BUNDLE\n" in page
     assert "a machine, 2 cores" in page
+
+
+def test_a_relative_folder_is_not_taken_for_the_module(study):
+    relative = replace(study, out=Path("study"), cohort=Path("cells/own"), bundle=Path("study-m"))
+    command = "python -m benchmarks.study_bundle study --cohort cells/own --out study/x study-m"
+    assert neutral(relative, command) == (
+        "python -m benchmarks.study_bundle STUDY --cohort COHORT --out STUDY/x BUNDLE"
+    )
 
 
 def test_what_was_written_by_hand_outlives_the_next_writing(page, study):
