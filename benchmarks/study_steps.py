@@ -105,8 +105,8 @@ class StepRunner:
         record["attempts"] += 1
         start, cpu_start = time.monotonic(), _children_cpu_s()
         for code in self._follow(step, lock):
-            record["seconds"] = round(seconds + time.monotonic() - start, 1)
-            record["cpu_s"] = round(cpu_s + _children_cpu_s() - cpu_start, 1)
+            record["seconds"] = round(seconds + time.monotonic() - start, 3)
+            record["cpu_s"] = round(cpu_s + _children_cpu_s() - cpu_start, 3)
             record["rc"] = code
             self._write()
         if self._signals:
