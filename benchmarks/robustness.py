@@ -21,19 +21,18 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from tabulate import tabulate
 
+from aml_mil.embedding.colour import pool_colours
 from aml_mil.evaluation.assessment import assess
 from aml_mil.evaluation.bootstrap import MACRO
 from aml_mil.evaluation.differences import paired_intervals
-from aml_mil.evaluation.floors import patient_colours
+from aml_mil.evaluation.floors import floor_model
 from aml_mil.evaluation.patient_cells import read_bag
-from aml_mil.evaluation.patients import PatientScores, patient_scores
+from aml_mil.evaluation.patients import PatientScores
 from aml_mil.evaluation.predict import heads_by_fold
 from aml_mil.mil.run_dir import Run
+from benchmarks.study_choice import validation_scores
 from stores import FeatureStore, open_store
 
 FloatArray = npt.NDArray[np.float64]
@@ -50,8 +49,7 @@ def score_run(run: Run, shifted: Path) -> dict[str, tuple[PatientScores, Patient
         The run under its title, and the floors ``colour`` and ``mean_pooling``.
     """
     predictions = run.predictions()
-    validation = predictions.of_role("validation")
-    plain = patient_scores(replace(validation, roles=("test",) * len(validation.patient_ids)))
+    plain = validation_scores(run.path)
     heads = heads_by_fold(run)
     with open_store(shifted) as store:
         changed = np.zeros_like(plain.probabilities)
@@ -92,8 +90,7 @@ def _floor_figures(store: FeatureStore) -> dict[str, dict[str, FloatArray]]:
         pooled = bag.features.astype(np.float64)
         figures["mean_pooling"][bag_id] = pooled.mean(axis=tuple({0, *range(2, pooled.ndim)}))
         if bag.colour is not None:
-            ends = np.array([0, len(bag.colour)])
-            figures["colour"][bag_id] = patient_colours(bag.colour, ends)[0]
+            figures["colour"][bag_id] = pool_colours(bag.colour)
     return {name: of_patient for name, of_patient in figures.items() if of_patient}
 
 
@@ -107,9 +104,7 @@ def _floor(
     """Fit on the training patients' figures, and predict the validation patients'."""
     probabilities = np.zeros((1, *like.probabilities.shape[1:]))
     for fold, rows in like.fold_rows.items():
-        model = make_pipeline(
-            StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=10_000)
-        )
+        model = floor_model()
         model.fit([figures[p] for p in train[fold]], [labels[p] for p in train[fold]])
         x = [asked[like.patient_ids[row]] for row in rows]
         probabilities[0][np.ix_(rows, model.classes_)] = model.predict_proba(x)

@@ -76,9 +76,9 @@ class Budget:
         return self.ssl_folds == tuple(range(self.num_folds))
 
 
-# Two cores, 45 minutes. A few hundred steps must do: LARC moves a layer by 0.1% of its length times
-# the learning rate a step, so rates are higher than the recipe's; SwAV's prototypes stay as they
-# were drawn, since without that they collapse; crops show a good part of the cell.
+# Two cores, under an hour. A few hundred steps must do: LARC moves a layer by 0.1% of its length
+# times the learning rate a step, so rates are higher than the recipe's; SwAV's prototypes stay as
+# they were drawn, since without that they collapse; crops show a good part of the cell.
 SMALL = Budget(
     ssl_folds=(0,),
     simclr="--image-size-px 72 --batch-size 256 --epochs 5 --lr 2 --min-scale 0.4",

@@ -1,6 +1,7 @@
 """Which run is looked at more closely: chosen by its validation patients only."""
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from aml_mil.evaluation.assessment import Figure, assess
@@ -19,6 +20,7 @@ def validation_scores(run: Path) -> PatientScores:
     return patient_scores(as_test, where=str(run))
 
 
+@cache
 def validation_figure(run: Path) -> Figure:
     """Return the macro ROC-AUC of a run's validation patients."""
     return assess(validation_scores(run)).macro["roc_auc"]

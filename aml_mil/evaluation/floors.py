@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from aml_mil.embedding.colour import pool_colours
@@ -98,19 +98,19 @@ def mean_per_patient(values: npt.NDArray[Any], offsets: npt.NDArray[np.int64]) -
     )
 
 
+def floor_model() -> Pipeline:
+    """Build what a floor is: a logistic regression on standardised figures, classes balanced."""
+    return make_pipeline(
+        StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=MAX_ITERATIONS)
+    )
+
+
 def _predict_fold(
     cohort: FloorCohort, fold: int, figures: FloatArray, *, prior: bool
 ) -> Predictions:
     test = np.flatnonzero(cohort.folds == fold)
     fitted = np.flatnonzero(cohort.folds != fold)
-    model = (
-        DummyClassifier(strategy="prior")
-        if prior
-        else make_pipeline(
-            StandardScaler(),
-            LogisticRegression(class_weight="balanced", max_iter=MAX_ITERATIONS),
-        )
-    )
+    model = DummyClassifier(strategy="prior") if prior else floor_model()
     model.fit(figures[fitted], cohort.targets[fitted])
     role: Role = "test"
     probabilities = np.zeros((len(test), len(cohort.classes)))
