@@ -77,19 +77,21 @@ class Budget:
 
 
 # Two cores, under an hour. A few hundred steps must do: LARC moves a layer by 0.1% of its length
-# times the learning rate a step, so rates are higher than the recipe's; SwAV's prototypes stay as
-# they were drawn, since without that they collapse; crops show a good part of the cell.
+# times the learning rate a step, so rates are higher than the recipe's; projections are centred,
+# since a random encoder's all point one way, and SwAV's prototypes stay as they were drawn, since
+# they would all become one; two crops that show a good part of the cell.
 SMALL = Budget(
     ssl_folds=(0,),
-    simclr="--image-size-px 72 --batch-size 256 --epochs 5 --lr 2 --min-scale 0.4",
+    simclr="--image-size-px 72 --batch-size 256 --epochs 4 --lr 4 --min-scale 0.4",
     swav=(
-        "--image-size-px 72 --local-size-px 40 --local-crops 2 --split-scale 0.4 --min-scale 0.2 "
-        "--batch-size 128 --epochs 1 --lr 2 --warmup 0.1 --epsilon 0.03 --freeze 1"
+        "--image-size-px 72 --local-crops 0 --split-scale 0.4 --batch-size 128 --epochs 3 --lr 8 "
+        "--warmup 0.1 --temperature 0.2 --epsilon 0.02 --freeze 3 --queue-length 0 "
+        "--head-output-norm"
     ),
     dino=(
-        "--image-size-px 72 --local-size-px 40 --local-crops 2 --split-scale 0.4 --min-scale 0.2 "
-        "--batch-size 64 --epochs 2 --lr 0.004 --ema 0.99 --outputs 512 "
-        "--teacher-temperature 0.04 --head-batch-norm"
+        "--image-size-px 72 --local-crops 0 --split-scale 0.4 --batch-size 128 --epochs 4 "
+        "--lr 0.01 --ema 0.99 --outputs 512 --first-teacher-temperature 0.03 "
+        "--teacher-temperature 0.03 --head-batch-norm --head-output-norm"
     ),
     supervised=(
         "--architecture resnet18 --image-size-px 96 --batch-size 64 --epochs 6 --lr 0.03 "

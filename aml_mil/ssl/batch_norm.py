@@ -38,7 +38,9 @@ class SharedBatchNorm(_BatchNorm):
             self.running_mean.lerp_(mean, share)
             self.running_var.lerp_(variance * count / (count - 1), share)
         scaled = centred * (variance + self.eps).rsqrt().view(shape)
-        return (scaled * self.weight.view(shape) + self.bias.view(shape)).to(input.dtype)
+        if self.affine:
+            scaled = scaled * self.weight.view(shape) + self.bias.view(shape)
+        return scaled.to(input.dtype)
 
 
 def share_batch_norms(module: nn.Module, *, device_type: str) -> nn.Module:
@@ -59,7 +61,9 @@ def share_batch_norms(module: nn.Module, *, device_type: str) -> nn.Module:
     for name, child in module.named_children():
         if type(child) in (nn.BatchNorm1d, nn.BatchNorm2d):
             assert isinstance(child, _BatchNorm)
-            shared = SharedBatchNorm(child.num_features, eps=child.eps, momentum=child.momentum)
+            shared = SharedBatchNorm(
+                child.num_features, eps=child.eps, momentum=child.momentum, affine=child.affine
+            )
             # The very parameters and buffers: a teacher's must stay without gradient.
             shared._parameters, shared._buffers = child._parameters, child._buffers
             setattr(module, name, shared)

@@ -68,6 +68,8 @@ class DinoConfig(PretrainConfig):
         head_bottleneck: Dimensions before the last layer. Source: P.
         head_batch_norm: Batch norms in the head: a random encoder's features all point one way,
             and short runs need them told apart from the first step. Source: D (an option there).
+        head_output_norm: A batch norm, without scale and shift, of what the last layer is given.
+            Source: ours, for short runs.
         outputs: Of the last layer. Source: S (D has 65,536).
         local_crops: Small crops beside the two global ones. Source: D.
         local_size_px: Side of the small crops. Source: ours (96 of 224 px, in proportion).
@@ -94,6 +96,7 @@ class DinoConfig(PretrainConfig):
     head_hidden: int = 2048
     head_bottleneck: int = 256
     head_batch_norm: bool = False
+    head_output_norm: bool = False
     outputs: int = 4096
     local_crops: int = 8
     local_size_px: int = 64
@@ -134,6 +137,7 @@ class Dino(Method):
             hidden=config.head_hidden,
             bottleneck=config.head_bottleneck,
             has_batch_norm=config.head_batch_norm,
+            has_output_norm=config.head_output_norm,
             num_outputs=config.outputs,
         )
         self.teacher = copy.deepcopy(nn.ModuleDict({"backbone": self.backbone, "head": self.head}))

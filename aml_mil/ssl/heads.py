@@ -32,21 +32,35 @@ class SwavHead(nn.Module):
         num_features: D.
         hidden: Widths between: two for the AML paper's three layers.
         out: Dimensions of the sphere on which the prototypes lie.
+        has_output_norm: See `output_norm`.
     """
 
-    def __init__(self, num_features: int, *, hidden: Sequence[int], out: int) -> None:
+    def __init__(
+        self, num_features: int, *, hidden: Sequence[int], out: int, has_output_norm: bool = False
+    ) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         width = num_features
         for following in hidden:
             layers += [nn.Linear(width, following), nn.BatchNorm1d(following), nn.ReLU()]
             width = following
-        self.layers = nn.Sequential(*layers, nn.Linear(width, out))
+        self.layers = nn.Sequential(
+            *layers, nn.Linear(width, out), *output_norm(out, is_wanted=has_output_norm)
+        )
 
     def forward(self, features: Tensor) -> Tensor:
         """Project features, [B, D], to vectors of length 1."""
         projected: Tensor = self.layers(features)
         return normalize(projected.float(), dim=1)
+
+
+def output_norm(num_dimensions: int, *, is_wanted: bool) -> list[nn.Module]:
+    """Return what centres and scales a head's output over the batch, or nothing.
+
+    Features of a random encoder all point one way, and so do their projections. What all share is
+    then most of every cosine, and the shortest way down is to make it alike for all prototypes.
+    """
+    return [nn.BatchNorm1d(num_dimensions, affine=False)] if is_wanted else []
 
 
 class Prototypes(nn.Module):
@@ -84,6 +98,7 @@ class DinoHead(nn.Module):
         bottleneck: Dimensions before the last layer.
         num_outputs: K.
         has_batch_norm: Whether a batch norm stands before each GELU.
+        has_output_norm: Whether `output_norm` stands before the last layer.
 
     Source:
         Caron et al. 2021, appendix C; the last layer's length is fixed as in the official code.
@@ -97,6 +112,7 @@ class DinoHead(nn.Module):
         bottleneck: int,
         num_outputs: int,
         has_batch_norm: bool = False,
+        has_output_norm: bool = False,
     ) -> None:
         super().__init__()
         layers: list[nn.Module] = []
@@ -105,7 +121,11 @@ class DinoHead(nn.Module):
             if has_batch_norm:
                 layers.append(nn.BatchNorm1d(hidden))
             layers.append(nn.GELU())
-        self.layers = nn.Sequential(*layers, nn.Linear(hidden, bottleneck))
+        self.layers = nn.Sequential(
+            *layers,
+            nn.Linear(hidden, bottleneck),
+            *output_norm(bottleneck, is_wanted=has_output_norm),
+        )
         for layer in self.layers:
             if isinstance(layer, nn.Linear):
                 nn.init.trunc_normal_(layer.weight, std=0.02)

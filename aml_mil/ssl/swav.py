@@ -54,6 +54,9 @@ class SwavConfig(PretrainConfig):
             epochs. Source: V (the first epoch, of P's 500).
         head_hidden: Width of the two layers inside the head. Source: P.
         head_out: Dimensions of the sphere. Source: P.
+        head_output_norm: A batch norm, without scale and shift, of what goes onto the sphere: a
+            random encoder's features all point one way, and short runs need them told apart from
+            the first step. Source: ours.
         queue_length: Earlier projections that take part in balancing, if the batch is smaller than
             the number of prototypes; 0 for never. Source: V.
         queue_start: When the queue is first used: below 1 a share of the run, else epochs.
@@ -74,6 +77,7 @@ class SwavConfig(PretrainConfig):
     freeze: float = 1 / 500
     head_hidden: int = 2048
     head_out: int = 128
+    head_output_norm: bool = False
     queue_length: int = 3840
     queue_start: float = 15 / 500
     local_crops: int = 6
@@ -110,7 +114,10 @@ class Swav(Method):
         super().__init__(config, length)
         self.config = config
         self.head = SwavHead(
-            self.num_features, hidden=(config.head_hidden,) * 2, out=config.head_out
+            self.num_features,
+            hidden=(config.head_hidden,) * 2,
+            out=config.head_out,
+            has_output_norm=config.head_output_norm,
         )
         self.prototypes = Prototypes(config.head_out, config.prototypes)
         self.queue = (

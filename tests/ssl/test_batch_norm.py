@@ -1,7 +1,7 @@
 import torch
 from torch import nn
 
-from aml_mil.ssl.batch_norm import SharedBatchNorm, norms_of
+from aml_mil.ssl.batch_norm import SharedBatchNorm, norms_of, share_batch_norms
 
 
 def network() -> nn.Sequential:
@@ -42,6 +42,13 @@ def test_the_norm_of_several_processes_averages_all_batches_as_torch_s_does() ->
         torch.testing.assert_close(shared(batch), plain(batch))
     torch.testing.assert_close(shared.running_mean, plain.running_mean)
     torch.testing.assert_close(shared.running_var, plain.running_var)
+
+
+def test_a_norm_without_scale_and_shift_stays_one() -> None:
+    plain = nn.Sequential(nn.BatchNorm2d(3, affine=False))
+    shared = share_batch_norms(nn.Sequential(nn.BatchNorm2d(3, affine=False)), device_type="cpu")
+    assert not list(shared.parameters())
+    torch.testing.assert_close(shared(images()), plain(images()))
 
 
 def test_a_network_without_norms_is_left_alone() -> None:

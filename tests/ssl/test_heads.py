@@ -56,6 +56,20 @@ def test_batch_norms_tell_features_apart_that_all_point_one_way() -> None:
     assert spread(has_batch_norm=True) > 0.1
 
 
+def test_an_output_norm_takes_away_what_all_projections_share() -> None:
+    alike = 10 + 0.01 * features(64)
+
+    def shared(*, has_output_norm: bool) -> list[float]:
+        torch.manual_seed(0)
+        swav = SwavHead(8, hidden=(), out=4, has_output_norm=has_output_norm)
+        dino = DinoHead(8, hidden=16, bottleneck=4, num_outputs=4, has_output_norm=has_output_norm)
+        dino.last = nn.Identity()  # type: ignore[assignment]
+        return [head(alike).mean(0).norm().item() for head in (swav, dino)]
+
+    assert min(shared(has_output_norm=False)) > 0.9
+    assert max(shared(has_output_norm=True)) < 0.2
+
+
 def test_the_last_layer_equals_torch_s_weight_norm_of_length_one() -> None:
     layer = WeightNormedLinear(4, 7)
     reference = nn.utils.parametrizations.weight_norm(nn.Linear(4, 7, bias=False))
