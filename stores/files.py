@@ -33,6 +33,14 @@ def make_dir(path: Path) -> None:
             raise
 
 
+def make_parents(path: Path) -> None:
+    """Create and sync the folders above a path that are missing."""
+    for folder in reversed(path.parents):
+        if not folder.exists():
+            make_dir(folder)
+            sync_dir(folder.parent)
+
+
 def stage_name() -> str:
     """Name a folder under ``.tmp`` that no other writer has: host, process, random."""
     return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(8)}"

@@ -51,8 +51,8 @@ def create_store(path: Path | str, manifest: Manifest) -> FeatureStore:
     Two processes may create one store at once: the first manifest stands, the other is compared.
 
     Args:
-        path: Ends in ``.zarr`` or ``.h5store``; the folder above must exist. A URL that fsspec
-            knows ends in ``.zarr``.
+        path: Ends in ``.zarr`` or ``.h5store``; folders above are made. A URL that fsspec knows
+            ends in ``.zarr``.
         manifest: How the features are made.
 
     Raises:
@@ -99,6 +99,7 @@ def _create(path: Path, manifest: Manifest, kind: type[FeatureStore]) -> None:
     if path.exists() and not path.is_dir():
         raise NotAStoreError(f"{path} is a file, not a feature store; choose another name")
     data = encode_manifest(manifest, kind.format)
+    files.make_parents(path)
     files.make_dir(path)
     _check_room(path)
     write_frame(path, kind)  # the manifest must not survive what it stands for

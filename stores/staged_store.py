@@ -45,6 +45,7 @@ def staged_store(
     refuse_existing(path)
     hidden = staged_path(path)
     with files.noting(f"while creating the store {path}"):
+        files.make_parents(hidden)
         files.make_dir(hidden)
     with _locked(hidden):
         store = _create_or_continue(hidden, manifest)

@@ -85,8 +85,18 @@ def test_nothing_is_created_in_place_of_a_file(path):
     assert path.read_text() == "mine"
 
 
-def test_a_missing_parent_is_an_error_that_names_the_store(path):
-    with pytest.raises(FileNotFoundError) as caught:
+def test_missing_folders_above_are_made_and_synced_before_the_store(path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(files, "sync_dir", synced.append)
+    target = path / "deeper" / path.name
+    create_store(target, make_manifest()).write(make_bag())
+    assert open_store(target).bag_ids == ("AQK",)
+    assert synced[:2] == [path.parent, path]
+
+
+def test_a_folder_that_cannot_be_made_is_an_error_that_names_the_store(path):
+    path.write_text("a file")
+    with pytest.raises(NotADirectoryError) as caught:
         create_store(path / "deeper" / path.name, make_manifest())
     assert "deeper" in caught.value.__notes__[0]
 
