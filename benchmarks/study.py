@@ -139,7 +139,7 @@ def fit(
 
 
 def vary_features(study: Study, best: Encoder, heads: Heads) -> Iterator[Step]:
-    """Fit one view, maps, and colour-normalised cells, all else as before."""
+    """Fit one view, maps, and what is tried against another stain, all else as before."""
     encoder, one_view = study.supervised, ("--views", "identity")
     yield from embed_cells(study, [encoder], *one_view, kind="one-view")
     yield fit(study, [encoder], heads, kind="one-view", stores="one-view")
@@ -148,10 +148,10 @@ def vary_features(study: Study, best: Encoder, heads: Heads) -> Iterator[Step]:
     for kind, features in (("vectors", "vector"), ("maps", "map")):
         yield from embed_cells(study, [large], *one_view, "--features", features, kind=kind)
         yield fit(study, [large], short, kind=kind, stores=kind, folds=study.few_folds)
-    if study.budget.stain:
+    for kind in study.answers:
         both = (study.random, best)
-        yield from embed_cells(study, both, *study.budget.flags("stain"), kind="stain")
-        yield fit(study, both, heads, kind="stain", stores="stain")
+        yield from embed_cells(study, both, *study.budget.flags(kind), kind=kind)
+        yield fit(study, both, heads, kind=kind, stores=kind)
 
 
 def change_stain(study: Study, best: Encoder) -> Iterator[Step]:
@@ -168,7 +168,12 @@ def change_stain(study: Study, best: Encoder) -> Iterator[Step]:
         for heads in study.budget.heads
         for encoder in study.given
     ]
-    if study.budget.stain:
+    if "colour" in study.answers:
+        pairs += [
+            f"{study.run(encoder, 'colour')}={study.store(encoder, 'shifted')}"
+            for encoder in (best, study.random)
+        ]
+    if "stain" in study.answers:
         words = (*one_view, *study.budget.flags("stain"), *reference_words(study, best))
         yield from embed_cells(stained, [best], *words, kind="shifted-stain")
         pairs.append(f"{study.run(best, 'stain')}={study.store(best, 'shifted-stain')}")
@@ -211,8 +216,7 @@ def embed_patients(study: Study) -> Iterator[Step]:
 def show(study: Study, best: Encoder, heads: Heads) -> Iterator[Step]:
     """Put the best encoder and the random one under stress, draw the figures, write the report."""
     under_stress = [study.run(encoder, heads.name) for encoder in (best, study.random)]
-    if study.budget.stain:
-        under_stress.append(study.run(best, "stain"))
+    under_stress += [study.run(best, kind) for kind in study.answers]
     for run in under_stress:
         words = ("stress", run, "--cohort", study.cohort, *study.budget.flags("stress"))
         name = f"stress-{run.parent.name}-{run.name}"

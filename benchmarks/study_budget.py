@@ -35,6 +35,7 @@ class Budget:
         heads: Of `fit-mil`; the first are the paper's.
         maps: Of `fit-mil`, further, for heads of maps and of the vectors beside them.
         stain: Of `embed`, for cells whose colour is normalised; "" leaves these out.
+        colour: Of `embed`, for bags whose stain changes while heads learn; "" leaves these out.
         giga: Of `giga-ssl`.
         probe: Of `probe`.
         stress: Of `stress`.
@@ -54,6 +55,7 @@ class Budget:
     )
     maps: str = ""
     stain: str = "--stain patient"
+    colour: str = "--views colour:3"
     giga: str = ""
     probe: str = ""
     stress: str = ""

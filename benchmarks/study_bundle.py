@@ -53,7 +53,8 @@ def find_candidates(study: Study) -> list[Candidate]:
         for run, (encoder, heads) in candidates(study).items()
         if not encoder.folds
     }
-    runs[f"{best.name}, {heads.name} heads, colour-normalised"] = study.run(best, "stain")
+    for kind, tried in study.answers.items():
+        runs[f"{best.name}, {heads.name} heads, {tried}"] = study.run(best, kind)
     rows = robustness_rows(study)
     return [
         Candidate(name=name, run=run, row=rows[title])

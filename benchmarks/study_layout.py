@@ -140,6 +140,12 @@ class Study:
         )
 
     @property
+    def answers(self) -> dict[str, str]:
+        """What is tried against another stain: kinds of stores and runs, named for readers."""
+        named = {"stain": "normalised", "colour": "colour views"}
+        return {kind: name for kind, name in named.items() if self.budget.flags(kind)}
+
+    @property
     def of_all_folds(self) -> tuple[Encoder, ...]:
         """Encoders for which all folds can be fitted: the rows of Table 1."""
         return self.given + (self.self_supervised if self.budget.is_ssl_of_all_folds else ())

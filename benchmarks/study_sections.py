@@ -21,6 +21,11 @@ from benchmarks.study_tables import (
     say_difference,
 )
 
+ANSWERS = {
+    "stain": "After bringing each patient's colour to the cohort's",
+    "colour": "With bags whose stain changes while heads learn",
+}
+
 
 def added_beyond_colour(outcome: Outcome) -> Iterator[str]:
     """Say in words what the models add."""
@@ -31,16 +36,18 @@ def added_beyond_colour(outcome: Outcome) -> Iterator[str]:
         for name, scores in outcome.models(heads, outcome.study.of_all_folds).items()
         for base, floor in outcome.baselines(heads).items()
     ]
-    if outcome.is_fitted(best, "stain"):
-        before, after = outcome.scores(best, heads), outcome.scores(best, "stain")
-        random = outcome.scores(outcome.study.random, "stain")
+    for kind, tried in outcome.study.answers.items():
+        if not outcome.is_fitted(best, kind):
+            continue
+        before, after = outcome.scores(best, heads), outcome.scores(best, kind)
+        random = outcome.scores(outcome.study.random, kind)
         lost = signed_interval(roc_auc_difference(after, before))
         said += [
-            f"Bringing each patient's colour to the cohort's changes {title(best)} by {lost}.",
+            f"{ANSWERS[kind]}, {title(best)} changes by {lost}.",
             say_difference(
-                f"{title(best)}, so normalised,",
+                f"{title(best)}, {tried},",
                 roc_auc_difference(after, random),
-                "the random encoder, so normalised",
+                f"the random encoder, {tried}",
             ),
         ]
     yield bullets(said)
@@ -113,7 +120,7 @@ def neighbours(outcome: Outcome) -> Iterator[str]:
 
 
 def variants(outcome: Outcome) -> Iterator[str]:
-    """One view against four, vectors against maps, colours as they are against normalised."""
+    """One view against four, vectors against maps, and what is tried against another stain."""
     supervised, random = outcome.study.supervised, outcome.study.random
     best, heads = outcome.best
     own, few = title(supervised), outcome.few
@@ -129,16 +136,17 @@ def variants(outcome: Outcome) -> Iterator[str]:
         {f"{own}, vectors": (supervised, "vectors"), f"{own}, 5x5 maps": (supervised, "maps")},
         baselines=few,
     )
-    yield from _variant(
-        outcome,
-        "After bringing each patient's colour to the cohort's",
-        {
-            title(best): (best, heads),
-            f"{title(best)}, normalised": (best, "stain"),
-            f"{title(random)}, normalised": (random, "stain"),
-        },
-        baselines=heads,
-    )
+    for kind, tried in outcome.study.answers.items():
+        yield from _variant(
+            outcome,
+            ANSWERS[kind],
+            {
+                title(best): (best, heads),
+                f"{title(best)}, {tried}": (best, kind),
+                f"{title(random)}, {tried}": (random, kind),
+            },
+            baselines=heads,
+        )
 
 
 def _variant(
@@ -174,7 +182,10 @@ def stress(outcome: Outcome) -> Iterator[str]:
     best, heads = outcome.best
     found = {
         title(best): stress_table(outcome.study.run(best, heads)),
-        f"{title(best)}, normalised": stress_table(outcome.study.run(best, "stain")),
+        **{
+            f"{title(best)}, {tried}": stress_table(outcome.study.run(best, kind))
+            for kind, tried in outcome.study.answers.items()
+        },
         title(outcome.study.random): stress_table(outcome.study.run(outcome.study.random, heads)),
     }
     told = {name: result for name, result in found.items() if result is not None}

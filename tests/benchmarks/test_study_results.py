@@ -27,7 +27,7 @@ CONFIG = small_config(num_folds=3, seeds=2, epochs=3)
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    """Fits of random, supervised and SimCLR, few-fold runs, colour-normalised runs, one view."""
+    """Fits of random, supervised and SimCLR, on few folds, against other stains, of one view."""
     out = tmp_path_factory.mktemp("places") / "study"
     out.mkdir()
     weights = out / "encoders" / "supervised.safetensors"
@@ -53,6 +53,7 @@ def study(tmp_path_factory):
     for kind, names in (
         ("", (RANDOM, "supervised", "simclr-0", "swav-0", "dino-0")),
         ("stain", (RANDOM, "supervised")),
+        ("colour", (RANDOM, "supervised")),
         ("one-view", ("supervised",)),
     ):
         for seed, name in enumerate(names):
@@ -67,6 +68,7 @@ def study(tmp_path_factory):
         ("paper", "", made.of_all_folds, FOLDS),
         ("paper-few-folds", "", (*made.given, *made.self_supervised), [roles_of(FOLDS, 0)]),
         ("stain", "stain", made.given, FOLDS),
+        ("colour", "colour", made.given, FOLDS),
     ):
         paths = [made.store(encoder, stores) for encoder in encoders]
         list(fit_encoders(paths, out_dir=out / "runs" / kind, config=CONFIG, folds=folds))
@@ -121,7 +123,7 @@ def tables_in(page):
 
 def test_colour_and_the_random_encoder_are_rows_of_every_table_of_models(page):
     tables = [t for of in tables_in(page).values() for t in of if "ROC-AUC" in t[0]]
-    assert len(tables) == 5  # all folds, each class, few folds, one view, colour-normalised
+    assert len(tables) == 6  # all folds, each class, few folds, one view, normalised, colour views
     for header, *rows in tables:
         names = [row[header.index("model")] for row in rows]
         assert {"colour", "random encoder"} <= set(names)

@@ -29,6 +29,7 @@ TINY = Budget(
     supervised=f"{SSL} --architecture resnet18",
     heads=(Heads(name="paper", flags="--epochs 4 --seeds 2 --widths 8,6"),),
     stain="",
+    colour="",
     giga="--epochs 2 --width 16 --head-out 8",
     probe="--draws 1 --percents 50,100 --giga-draws 2 --mil-epochs 2 --resamples 50",
     stress="--max-cells 2",
