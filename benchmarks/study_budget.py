@@ -96,7 +96,7 @@ SMALL = Budget(
         "--teacher-temperature 0.03 --head-batch-norm --head-output-norm"
     ),
     supervised=(
-        "--architecture resnet18 --image-size-px 96 --batch-size 64 --epochs 6 --lr 0.03 "
+        "--architecture resnet18 --image-size-px 96 --batch-size 64 --epochs 5 --lr 0.03 "
         "--jitter 0.4"
     ),
     image_size_px=96,
