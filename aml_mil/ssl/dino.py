@@ -223,7 +223,9 @@ class Dino(Method):
             teacher_temperature=self._teacher_temperature,
         )
         centred = (teacher[0].float() - self.centre.value) / self._teacher_temperature
-        return StepOutput(loss, student[0].detach(), softmax(centred, 1).mean(0))
+        # What all logits share is the centre's, by design; it says nothing of a collapse.
+        told_apart = student[0].detach().float() - self.centre.value
+        return StepOutput(loss, told_apart, softmax(centred, 1).mean(0))
 
     def before_update(self, step: int) -> None:
         """Clip each weight's gradient, and keep the last layer still at first."""

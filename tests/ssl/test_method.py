@@ -79,6 +79,18 @@ def test_the_teacher_gets_no_gradient_and_follows_the_student() -> None:
     assert built.exported is built.teacher["backbone"]
 
 
+def test_dino_s_logits_are_looked_at_about_their_centre() -> None:
+    def looked_at(centre: float) -> torch.Tensor:
+        built = build("dino")
+        built.centre.value.fill_(centre)
+        step = Trainer(built, device=torch.device("cpu"), precision="fp32").step
+        found = step(*batch(built), step=0).projections
+        assert found is not None
+        return found
+
+    torch.testing.assert_close(looked_at(0.5), looked_at(0.0) - 0.5)
+
+
 def test_dino_s_schedules_have_the_recipe_s_ends() -> None:
     built = build("dino", batch_size=256)
     first, last = built.values_at(0), built.values_at(LENGTH.num_steps - 1)
