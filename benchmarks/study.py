@@ -24,6 +24,7 @@ from aml_mil.embedding.stain import recorded_reference
 from aml_mil.errors import AmlMilError
 from aml_mil.runtime import has_native_bf16, resolve_device
 from benchmarks.study_budget import BUDGETS, SSL_METHODS, Heads
+from benchmarks.study_bundle import delivered
 from benchmarks.study_choice import choose
 from benchmarks.study_layout import Encoder, Study
 from benchmarks.study_steps import Step, StepRunner, StudyError, StudyStopped
@@ -48,7 +49,7 @@ def protocol(study: Study) -> Iterator[Step]:
             yield fit(study, encoders, heads, kind=few_kind(heads), folds=study.few_folds)
     best, heads = choose(study)
     yield from vary_features(study, best, heads)
-    yield from change_stain(study, best)
+    yield from change_stain(study)
     yield from embed_patients(study)
     yield from show(study, best, heads)
     if study.mil is not None:
@@ -149,12 +150,11 @@ def vary_features(study: Study, best: Encoder, heads: Heads) -> Iterator[Step]:
         yield from embed_cells(study, [large], *one_view, "--features", features, kind=kind)
         yield fit(study, [large], short, kind=kind, stores=kind, folds=study.few_folds)
     for kind in study.answers:
-        both = (study.random, best)
-        yield from embed_cells(study, both, *study.budget.flags(kind), kind=kind)
-        yield fit(study, both, heads, kind=kind, stores=kind)
+        yield from embed_cells(study, study.given, *study.budget.flags(kind), kind=kind)
+        yield fit(study, study.given, heads, kind=kind, stores=kind)
 
 
-def change_stain(study: Study, best: Encoder) -> Iterator[Step]:
+def change_stain(study: Study) -> Iterator[Step]:
     """Predict validation patients as another laboratory might have stained them."""
     stained = replace(study, cohort=study.out / "shifted" / "cohort")
     outputs = [stained.cohort / "metadata.csv"]
@@ -163,27 +163,25 @@ def change_stain(study: Study, best: Encoder) -> Iterator[Step]:
     )
     one_view = ("--views", "identity")
     yield from embed_cells(stained, study.given, *one_view, kind="shifted")
+    stores = {heads.name: "shifted" for heads in study.budget.heads}
+    if "colour" in study.answers:
+        stores["colour"] = "shifted"
+    if "stain" in study.answers:
+        words = (*one_view, *study.budget.flags("stain"), *reference_words(study))
+        yield from embed_cells(stained, study.given, *words, kind="shifted-stain")
+        stores["stain"] = "shifted-stain"
     pairs = [
-        f"{study.run(encoder, heads.name)}={study.store(encoder, 'shifted')}"
-        for heads in study.budget.heads
+        f"{study.run(encoder, kind)}={study.store(encoder, store)}"
+        for kind, store in stores.items()
         for encoder in study.given
     ]
-    if "colour" in study.answers:
-        pairs += [
-            f"{study.run(encoder, 'colour')}={study.store(encoder, 'shifted')}"
-            for encoder in (best, study.random)
-        ]
-    if "stain" in study.answers:
-        words = (*one_view, *study.budget.flags("stain"), *reference_words(study, best))
-        yield from embed_cells(stained, [best], *words, kind="shifted-stain")
-        pairs.append(f"{study.run(best, 'stain')}={study.store(best, 'shifted-stain')}")
     out = study.out / "robustness.json"
     yield module("robustness", "benchmarks.robustness", *pairs, "--json", out, outputs=[out])
 
 
-def reference_words(study: Study, encoder: Encoder) -> tuple[str, ...]:
-    """Let `embed` bring colours to the very reference of the store that heads were fitted on."""
-    path = study.store(encoder, "stain")
+def reference_words(study: Study) -> tuple[str, ...]:
+    """Let `embed` bring colours to the very reference of the stores that heads were fitted on."""
+    path = study.store(study.random, "stain")
     if not store_exists(path):
         return ()
     with open_store(path) as store:
@@ -214,10 +212,9 @@ def embed_patients(study: Study) -> Iterator[Step]:
 
 
 def show(study: Study, best: Encoder, heads: Heads) -> Iterator[Step]:
-    """Put the best encoder and the random one under stress, draw the figures, write the report."""
+    """Put best, random and delivered model under stress, draw the figures, write the report."""
     under_stress = [study.run(encoder, heads.name) for encoder in (best, study.random)]
-    under_stress += [study.run(best, kind) for kind in study.answers]
-    for run in under_stress:
+    for run in dict.fromkeys((*under_stress, delivered(study).run)):
         words = ("stress", run, "--cohort", study.cohort, *study.budget.flags("stress"))
         name = f"stress-{run.parent.name}-{run.name}"
         yield cli(name, *words, outputs=[run / "stress.json"])

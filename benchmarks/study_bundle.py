@@ -18,11 +18,12 @@ from aml_mil.evaluation.new_patients import BUNDLED_ENCODER
 from aml_mil.evaluation.run import open_run
 from aml_mil.report.tables import format_figure_with_interval
 from benchmarks.study_choice import candidates, choose
-from benchmarks.study_layout import Study
+from benchmarks.study_layout import Study, title
 from benchmarks.study_tables import cell_of, markdown
 from stores.files import durable_write
 
 EXPECTED_FILE = "EXPECTED.md"
+ROBUSTNESS_FILE = "robustness.json"
 RULE = (
     "Chosen by the ROC-AUC of validation patients whose stain was changed, each patient's in a "
     "direction of its own whatever the label: there, what heads have learnt from the stain of "
@@ -47,31 +48,43 @@ class Candidate:
 
 def find_candidates(study: Study) -> list[Candidate]:
     """Name the runs of learned encoders that one file of weights is enough for."""
-    best, heads = choose(study)
+    _, heads = choose(study)
     runs = {
-        f"{encoder.name}, {heads.name} heads": run
+        f"{title(encoder)}, {heads.name} heads": run
         for run, (encoder, heads) in candidates(study).items()
         if not encoder.folds
     }
-    for kind, tried in study.answers.items():
-        runs[f"{best.name}, {heads.name} heads, {tried}"] = study.run(best, kind)
+    runs |= {
+        f"{title(encoder)}, {heads.name} heads, {tried}": study.run(encoder, kind)
+        for kind, tried in study.answers.items()
+        for encoder in study.given_and_trained
+    }
     rows = robustness_rows(study)
     return [
-        Candidate(name=name, run=run, row=rows[title])
+        Candidate(name=name, run=run, row=rows[model])
         for name, run in runs.items()
-        if (title := "/".join(run.parts[-2:])) in rows
+        if (model := "/".join(run.parts[-2:])) in rows
     ]
 
 
 def robustness_rows(study: Study) -> dict[str, Mapping[str, float]]:
     """Return what was measured on changed patients, by model."""
-    rows = json.loads((study.out / "robustness.json").read_text(encoding="utf-8"))
+    rows = json.loads((study.out / ROBUSTNESS_FILE).read_text(encoding="utf-8"))
     return {row["model"]: row for row in rows}
 
 
 def choose_bundle(found: Sequence[Candidate]) -> Candidate:
     """Choose by `RULE`."""
     return max(found, key=lambda each: each.row["shifted_averaged"])
+
+
+def delivered(study: Study) -> Candidate:
+    """Name the model that is delivered; any, as long as none can be, so that steps are listed."""
+    if not (study.out / ROBUSTNESS_FILE).exists():
+        best, heads = choose(study)
+        run = study.run(best, next(iter(study.answers), heads.name))
+        return Candidate(name="not known yet", run=run, row={})
+    return choose_bundle(find_candidates(study))
 
 
 def expected_page(study: Study, found: Sequence[Candidate], chosen: Candidate) -> str:

@@ -12,6 +12,13 @@ from stores.files import durable_write
 
 STUDY_FILE = "study.json"
 RANDOM = "resnet18-random-0"
+TITLES = {
+    RANDOM: "random encoder",
+    "squeezenet1_0_imagenet": "ImageNet SqueezeNet",
+    "simclr-{fold}": "SimCLR",
+    "swav-{fold}": "SwAV",
+    "dino-{fold}": "DINO",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +134,11 @@ class Study:
         return tuple(encoders)
 
     @property
+    def given_and_trained(self) -> tuple[Encoder, ...]:
+        """The given encoders that have learnt something."""
+        return tuple(encoder for encoder in self.given if encoder.name != RANDOM)
+
+    @property
     def self_supervised(self) -> tuple[Encoder, ...]:
         """Encoders pre-trained on the training patients of a fold."""
         return tuple(
@@ -153,6 +165,11 @@ class Study:
     def checkpoint(self, name: str) -> Path:
         """Path of an encoder that is trained here."""
         return self.out / "encoders" / f"{name}.safetensors"
+
+
+def title(encoder: Encoder) -> str:
+    """Name an encoder for readers."""
+    return TITLES.get(encoder.name, encoder.name)
 
 
 _PATHS = [f.name for f in fields(Study) if "Path" in str(f.type)]

@@ -12,17 +12,10 @@ from aml_mil.evaluation.random_floor import floor_scores
 from aml_mil.evaluation.run import open_run
 from aml_mil.mil.run_dir import METRICS_FILE
 from benchmarks.study_choice import choose
-from benchmarks.study_layout import RANDOM, Encoder, Study
+from benchmarks.study_layout import RANDOM, Encoder, Study, title
 from benchmarks.study_steps import read_records
 
 FIGURE_WIDTH_PX = 1400
-TITLES = {
-    RANDOM: "random encoder",
-    "squeezenet1_0_imagenet": "ImageNet SqueezeNet",
-    "simclr-{fold}": "SimCLR",
-    "swav-{fold}": "SwAV",
-    "dino-{fold}": "DINO",
-}
 
 
 class Outcome:
@@ -92,11 +85,6 @@ class Outcome:
         )
         found = {"colour": floors["colour"]} if "colour" in floors else {}
         return found | {title(random): self.scores(random, kind)}
-
-
-def title(encoder: Encoder) -> str:
-    """Name an encoder for readers."""
-    return TITLES.get(encoder.name, encoder.name)
 
 
 def small_picture(study: Study, drawn: Path, name: str) -> str:

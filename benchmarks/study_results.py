@@ -14,8 +14,8 @@ from aml_mil.evaluation.run import open_run
 from aml_mil.report.tables import format_figure_with_interval
 from benchmarks import study_sections as sections
 from benchmarks.study_choice import candidates, validation_figure
-from benchmarks.study_layout import Study
-from benchmarks.study_outcome import Outcome, neutral, small_picture, title
+from benchmarks.study_layout import Study, title
+from benchmarks.study_outcome import Outcome, neutral, small_picture
 from benchmarks.study_tables import markdown
 from stores.files import durable_write
 

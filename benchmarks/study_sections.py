@@ -9,8 +9,9 @@ from aml_mil.report.label_fractions import label_fraction_table, read_label_frac
 from aml_mil.report.run_tables import Table, attention_table, stress_table
 from aml_mil.report.tables import signed_interval
 from benchmarks.mil_benchmarks import PUBLISHED
-from benchmarks.study_layout import RANDOM, Encoder
-from benchmarks.study_outcome import TITLES, Outcome, small_picture, title
+from benchmarks.study_bundle import delivered
+from benchmarks.study_layout import RANDOM, TITLES, Encoder, title
+from benchmarks.study_outcome import Outcome, small_picture
 from benchmarks.study_tables import (
     CAPTION,
     cell_of,
@@ -29,7 +30,7 @@ ANSWERS = {
 
 def added_beyond_colour(outcome: Outcome) -> Iterator[str]:
     """Say in words what the models add."""
-    best, heads = outcome.best
+    _, heads = outcome.best
     yield "## What the MIL models add beyond colour"
     said = [
         say_difference(f"{name}, {heads} heads,", roc_auc_difference(scores, floor), base)
@@ -37,19 +38,20 @@ def added_beyond_colour(outcome: Outcome) -> Iterator[str]:
         for base, floor in outcome.baselines(heads).items()
     ]
     for kind, tried in outcome.study.answers.items():
-        if not outcome.is_fitted(best, kind):
-            continue
-        before, after = outcome.scores(best, heads), outcome.scores(best, kind)
-        random = outcome.scores(outcome.study.random, kind)
-        lost = signed_interval(roc_auc_difference(after, before))
-        said += [
-            f"{ANSWERS[kind]}, {title(best)} changes by {lost}.",
-            say_difference(
-                f"{title(best)}, {tried},",
-                roc_auc_difference(after, random),
-                f"the random encoder, {tried}",
-            ),
-        ]
+        for encoder in outcome.study.given_and_trained:
+            if not outcome.is_fitted(encoder, kind):
+                continue
+            before, after = outcome.scores(encoder, heads), outcome.scores(encoder, kind)
+            random = outcome.scores(outcome.study.random, kind)
+            lost = signed_interval(roc_auc_difference(after, before))
+            said += [
+                f"{ANSWERS[kind]}, {title(encoder)} changes by {lost}.",
+                say_difference(
+                    f"{title(encoder)}, {tried},",
+                    roc_auc_difference(after, random),
+                    f"the random encoder, {tried}",
+                ),
+            ]
     yield bullets(said)
 
 
@@ -121,7 +123,7 @@ def neighbours(outcome: Outcome) -> Iterator[str]:
 
 def variants(outcome: Outcome) -> Iterator[str]:
     """One view against four, vectors against maps, and what is tried against another stain."""
-    supervised, random = outcome.study.supervised, outcome.study.random
+    supervised = outcome.study.supervised
     best, heads = outcome.best
     own, few = title(supervised), outcome.few
     yield from _variant(
@@ -143,7 +145,7 @@ def variants(outcome: Outcome) -> Iterator[str]:
             {
                 title(best): (best, heads),
                 f"{title(best)}, {tried}": (best, kind),
-                f"{title(random)}, {tried}": (random, kind),
+                **{f"{title(each)}, {tried}": (each, kind) for each in outcome.study.given},
             },
             baselines=heads,
         )
@@ -180,14 +182,13 @@ def attention(outcome: Outcome) -> Iterator[str]:
 def stress(outcome: Outcome) -> Iterator[str]:
     """How figures fall when stain, light and optics change."""
     best, heads = outcome.best
-    found = {
-        title(best): stress_table(outcome.study.run(best, heads)),
-        **{
-            f"{title(best)}, {tried}": stress_table(outcome.study.run(best, kind))
-            for kind, tried in outcome.study.answers.items()
-        },
-        title(outcome.study.random): stress_table(outcome.study.run(outcome.study.random, heads)),
+    random, model = outcome.study.random, delivered(outcome.study)
+    runs = {
+        outcome.study.run(best, heads): title(best),
+        outcome.study.run(random, heads): title(random),
     }
+    runs[model.run] = f"{model.name}: the model for later patients"
+    found = {name: stress_table(run) for run, name in runs.items() if run.exists()}
     told = {name: result for name, result in found.items() if result is not None}
     if told:
         yield "## Stress test"

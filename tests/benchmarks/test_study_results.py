@@ -12,7 +12,7 @@ from aml_mil.evaluation.bootstrap import Interval
 from aml_mil.mil import fit, fit_encoders, open_run
 from benchmarks.robustness import main as robustness
 from benchmarks.study_budget import Budget, Heads
-from benchmarks.study_bundle import Candidate, choose_bundle, write_bundle
+from benchmarks.study_bundle import Candidate, choose_bundle, find_candidates, write_bundle
 from benchmarks.study_choice import choose, validation_scores
 from benchmarks.study_layout import RANDOM, Study
 from benchmarks.study_outcome import neutral
@@ -196,6 +196,13 @@ def test_the_model_is_delivered_that_holds_best_when_the_stain_changes():
         for name, plain, s in (("steady", 0.8, 0.79), ("better", 0.95, 0.7))
     )
     assert choose_bundle([better, steady]) is steady
+
+
+def test_what_is_tried_against_another_stain_may_be_delivered(study):
+    assert {each.name for each in find_candidates(study)} == {
+        "supervised, paper heads",
+        "supervised, paper heads, normalised",
+    }  # the random encoder has learnt nothing, and runs that were not measured stay out
 
 
 def test_the_page_shows_who_holds_when_the_stain_changes(page):
