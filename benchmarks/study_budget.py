@@ -78,7 +78,7 @@ class Budget:
         return self.ssl_folds == tuple(range(self.num_folds))
 
 
-# Two cores, under an hour. A few hundred steps must do: LARC moves a layer by 0.1% of its length
+# Two cores, 45 minutes. A few hundred steps must do: LARC moves a layer by 0.1% of its length
 # times the learning rate a step, so rates are higher than the recipe's; projections are centred,
 # since a random encoder's all point one way, and SwAV's prototypes stay as they were drawn, since
 # they would all become one; two crops that show a good part of the cell.

@@ -73,6 +73,10 @@ class Outcome:
         seconds = [self.records[name]["seconds"] for name in names if name in self.records]
         return f"{sum(seconds) / 60:.1f}" if seconds else ""
 
+    def command(self, step: str) -> str:
+        """What a step ran, and does again."""
+        return f"`{neutral(self.study, self.records[step]['command'])}`"
+
     def is_fitted(self, encoder: Encoder, kind: str) -> bool:
         """Whether a run is there."""
         return (self.study.run(encoder, kind) / METRICS_FILE).exists()

@@ -51,7 +51,7 @@ def figures(outcome: Outcome) -> Iterator[str]:
     study = outcome.study
     yield "## Figures 2–5"
     for folder in sorted((study.out / "drawings").glob("*")):
-        yield f"`{neutral(study, outcome.records[f'compare-{folder.name}']['command'])}`"
+        yield outcome.command(f"compare-{folder.name}")
         for drawn in sorted(folder.glob("*.png")):
             yield f"![{drawn.stem}]({small_picture(study, drawn, f'{folder.name}-{drawn.stem}')})"
 
@@ -73,7 +73,7 @@ def cost(outcome: Outcome) -> Iterator[str]:
             f"{record['seconds']:.0f}",
             f"{record['cpu_s']:.0f}",
             str(record["attempts"]),
-            f"`{neutral(outcome.study, record['command'])}`",
+            outcome.command(name),
         ]
         for name, record in outcome.records.items()
         if "command" in record

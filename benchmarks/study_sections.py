@@ -235,6 +235,7 @@ def few_labels(outcome: Outcome) -> Iterator[str]:
     folder = outcome.study.out / "probe"
     if points := read_label_fractions(folder):
         yield "## Label fractions"
+        yield outcome.command("probe")
         drawn = small_picture(outcome.study, folder / "label_fractions.png", "label_fractions")
         yield f"![Label fractions]({drawn})"
         yield of_table(label_fraction_table(points))
