@@ -8,11 +8,19 @@ from pathlib import Path
 import pytest
 
 from aml_mil.cohort.folds import roles_of, write_folds
+from aml_mil.evaluation.assessment import assess
 from aml_mil.evaluation.bootstrap import Interval
+from aml_mil.evaluation.run import open_run as evaluated_run
 from aml_mil.mil import fit, fit_encoders, open_run
 from benchmarks.robustness import main as robustness
 from benchmarks.study_budget import Budget, Heads
-from benchmarks.study_bundle import Candidate, choose_bundle, find_candidates, write_bundle
+from benchmarks.study_bundle import (
+    Candidate,
+    choose_bundle,
+    expected_page,
+    find_candidates,
+    write_bundle,
+)
 from benchmarks.study_choice import choose, validation_scores
 from benchmarks.study_layout import RANDOM, Study
 from benchmarks.study_outcome import neutral
@@ -203,6 +211,19 @@ def test_what_is_tried_against_another_stain_may_be_delivered(study):
         "supervised, paper heads",
         "supervised, paper heads, normalised",
     }  # the random encoder has learnt nothing, and runs that were not measured stay out
+
+
+@pytest.mark.parametrize(("changed", "fall"), [(0.7, 0.1), (0.8, 0.0), (0.9, 0.0)])
+def test_what_is_expected_is_the_test_patients_figure_less_what_another_stain_takes(
+    study, changed, fall
+):
+    found = find_candidates(study)[0]
+    row = {**found.row, "plain_averaged": 0.8, "shifted_averaged": changed}
+    page = expected_page(study, [found], replace(found, row=row))
+    tested = assess(evaluated_run(found.run).scores).macro["roc_auc"]
+    values = (tested.averaged, tested.low, tested.high)
+    expected, low, high = (f"{max(0.0, value - fall):.2f}" for value in values)
+    assert f"**ROC-AUC on later patients: {expected} ({low} to {high}).**" in page
 
 
 def test_the_page_shows_who_holds_when_the_stain_changes(page):
