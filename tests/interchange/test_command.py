@@ -52,7 +52,7 @@ def test_the_name_of_the_encoder_can_be_given(
         (["--from", "table", "T", "--out", "s.csv"], 2, "ends in .zarr or .h5store"),
         (["--from", "clam", "T", "--out", "s.zarr"], 1, "holds neither h5_files/ nor pt_files/"),
         (["--from", "nobody", "T", "--out", "s.zarr"], 2, "'nobody' is not one of"),
-        (["--from", "table", "T", "--out", "no/s.zarr"], 1, "No such file or directory"),
+        (["--from", "table", "T", "--out", "T/s.zarr"], 1, "Not a directory"),
     ],
 )
 def test_wrong_usage_and_bad_data_give_one_line(
