@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from aml_mil.cohort import decode_image, read_cohort, read_image_file
-from benchmarks.shifted_cohort import main
+from benchmarks.shifted_cohort import draw_shift, main
 from cli.main import main as aml_mil
 
 
@@ -75,3 +75,10 @@ def test_a_folder_that_holds_a_cohort_is_refused(cohorts, capsys):
     with pytest.raises(SystemExit):
         main([str(cohorts[0]), str(cohorts[1])])
     assert "holds a cohort already" in capsys.readouterr().err
+
+
+def test_amounts_as_well_as_directions_follow_the_seed():
+    image = np.full((2, 2, 3), (200, 120, 180), np.uint8)
+    changed = {draw_shift("A", seed=seed)(image).tobytes() for seed in range(300)}
+    assert len(changed) > 2**6  # sides of hue, saturation, brightness, and of R, G and B
+    assert np.array_equal(draw_shift("A", seed=3)(image), draw_shift("A", seed=3)(image))

@@ -158,9 +158,9 @@ def test_the_page_names_no_place_of_this_machine(page, study):
 
 def test_a_relative_folder_is_not_taken_for_the_module(study):
     relative = replace(study, out=Path("study"), cohort=Path("cells/own"), bundle=Path("study-m"))
-    command = "python -m benchmarks.study_bundle study --cohort cells/own --out study/x study-m"
+    command = "python -m benchmarks.study cells/own --out study/x study-m benchmarks.study_bundle"
     assert neutral(relative, command) == (
-        "python -m benchmarks.study_bundle STUDY --cohort COHORT --out STUDY/x BUNDLE"
+        "python -m benchmarks.study COHORT --out STUDY/x BUNDLE benchmarks.study_bundle"
     )
 
 
