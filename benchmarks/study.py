@@ -24,7 +24,7 @@ from aml_mil.embedding.stain import recorded_reference
 from aml_mil.errors import AmlMilError
 from aml_mil.runtime import has_native_bf16, resolve_device
 from benchmarks.study_budget import BUDGETS, SSL_METHODS, Heads
-from benchmarks.study_bundle import delivered
+from benchmarks.study_bundle import ROBUSTNESS_FILE, delivered
 from benchmarks.study_choice import choose
 from benchmarks.study_layout import Encoder, Study
 from benchmarks.study_steps import Step, StepRunner, StudyError, StudyStopped
@@ -175,7 +175,7 @@ def change_stain(study: Study) -> Iterator[Step]:
         for kind, store in stores.items()
         for encoder in study.given
     ]
-    out = study.out / "robustness.json"
+    out = study.out / ROBUSTNESS_FILE
     yield module("robustness", "benchmarks.robustness", *pairs, "--json", out, outputs=[out])
 
 

@@ -68,8 +68,9 @@ def find_candidates(study: Study) -> list[Candidate]:
 
 
 def robustness_rows(study: Study) -> dict[str, Mapping[str, float]]:
-    """Return what was measured on changed patients, by model."""
-    rows = json.loads((study.out / ROBUSTNESS_FILE).read_text(encoding="utf-8"))
+    """Return what was measured on changed patients, by model; nothing before it was measured."""
+    path = study.out / ROBUSTNESS_FILE
+    rows = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
     return {row["model"]: row for row in rows}
 
 
@@ -80,11 +81,11 @@ def choose_bundle(found: Sequence[Candidate]) -> Candidate:
 
 def delivered(study: Study) -> Candidate:
     """Name the model that is delivered; any, as long as none can be, so that steps are listed."""
-    if not (study.out / ROBUSTNESS_FILE).exists():
-        best, heads = choose(study)
-        run = study.run(best, next(iter(study.answers), heads.name))
-        return Candidate(name="not known yet", run=run, row={})
-    return choose_bundle(find_candidates(study))
+    if found := find_candidates(study):
+        return choose_bundle(found)
+    best, heads = choose(study)
+    run = study.run(best, next(iter(study.answers), heads.name))
+    return Candidate(name="not known yet", run=run, row={})
 
 
 def expected_page(study: Study, found: Sequence[Candidate], chosen: Candidate) -> str:

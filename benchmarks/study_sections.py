@@ -9,7 +9,7 @@ from aml_mil.report.label_fractions import label_fraction_table, read_label_frac
 from aml_mil.report.run_tables import Table, attention_table, stress_table
 from aml_mil.report.tables import signed_interval
 from benchmarks.mil_benchmarks import PUBLISHED
-from benchmarks.study_bundle import delivered
+from benchmarks.study_bundle import delivered, robustness_rows
 from benchmarks.study_layout import RANDOM, TITLES, Encoder, title
 from benchmarks.study_outcome import Outcome, small_picture
 from benchmarks.study_tables import (
@@ -204,8 +204,8 @@ def stress(outcome: Outcome) -> Iterator[str]:
 
 def changed_stain(outcome: Outcome) -> Iterator[str]:
     """Validation patients of a copy of the cohort that is stained otherwise."""
-    path = outcome.study.out / "robustness.json"
-    if not path.exists():
+    measured = robustness_rows(outcome.study)
+    if not measured:
         return
     yield "## Validation patients stained otherwise"
     yield (
@@ -215,7 +215,7 @@ def changed_stain(outcome: Outcome) -> Iterator[str]:
     )
     rows = [
         [
-            row["model"].replace(RANDOM, "random encoder"),
+            name.replace(RANDOM, "random encoder"),
             *(cell_of(row, f"{kind}_averaged", kind) for kind in ("plain", "shifted")),
             cell_of(row, "change", "change", sign="+"),
             *(
@@ -223,7 +223,7 @@ def changed_stain(outcome: Outcome) -> Iterator[str]:
                 for base in ("colour", "random_encoder")
             ),
         ]
-        for row in json.loads(path.read_text())
+        for name, row in measured.items()
     ]
     yield markdown(
         rows, ["model", "as they are", "changed", "change", "− colour", "− random encoder"]
