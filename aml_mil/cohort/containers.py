@@ -33,6 +33,8 @@ class ImageHeader:
         height_px: Of the first picture.
         bits: Per channel.
         channels: Number of colour components; 0 where the format leaves that to its mode.
+        is_plain: Whether it is a TIFF of interleaved 8-bit RGB, with or without alpha, as it is or
+            compressed without loss.
     """
 
     format: str
@@ -40,6 +42,7 @@ class ImageHeader:
     height_px: int
     bits: int
     channels: int = 0
+    is_plain: bool = False
 
 
 def truncated(what: str, data: bytes) -> DamagedImageError:

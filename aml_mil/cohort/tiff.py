@@ -11,17 +11,21 @@ from aml_mil.cohort.errors import DamagedImageError
 MAX_DIRECTORIES = 1024
 MAX_VALUES = 2**16  # of one tag that is read: strips or tiles of a picture
 MAX_TILE_SIDE_PX = 4096
-WIDTH, HEIGHT, BITS, COMPRESSION = 256, 257, 258, 259
+WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 256, 257, 258, 259, 262
 STRIP_OFFSETS, CHANNELS, STRIP_SIZES = 273, 277, 279
+PLANAR, SAMPLE_FORMAT = 284, 339
 TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_SIZES = 322, 323, 324, 325
 JPEG_OFFSET, JPEG_SIZE = 513, 514
 # Directories that hang on a directory: sub-images, EXIF, GPS.
 NESTED = (330, 34665, 34853)
 _PIXELS = ((STRIP_OFFSETS, STRIP_SIZES), (TILE_OFFSETS, TILE_SIZES), (JPEG_OFFSET, JPEG_SIZE))
 _READ = frozenset(
-    {WIDTH, HEIGHT, BITS, COMPRESSION, CHANNELS, TILE_WIDTH, TILE_HEIGHT, *NESTED}
+    {WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, CHANNELS, PLANAR, SAMPLE_FORMAT}
+    | {TILE_WIDTH, TILE_HEIGHT, *NESTED}
     | {tag for pair in _PIXELS for tag in pair}
 )
+LOSSLESS = ((1,), (5,), (8,), (32773,), (32946,))  # none, LZW, deflate, PackBits, old deflate
+RGB, INTERLEAVED, UNSIGNED = 2, 1, 1
 _FORMATS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 _SIZES |= {16: 8, 17: 8, 18: 8}
@@ -70,6 +74,18 @@ def inspect_tiff(data: bytes) -> ImageHeader:
         height_px=height,
         bits=max(first.get(BITS) or (1,)),
         channels=(first.get(CHANNELS) or (1,))[0],
+        is_plain=_is_plain(first),
+    )
+
+
+def _is_plain(values: dict[int, tuple[int, ...]]) -> bool:
+    return (
+        set(values.get(BITS, ())) == {8}
+        and values.get(CHANNELS) in ((3,), (4,))
+        and values.get(PHOTOMETRIC) == (RGB,)
+        and values.get(PLANAR, (INTERLEAVED,)) == (INTERLEAVED,)
+        and set(values.get(SAMPLE_FORMAT, (UNSIGNED,))) == {UNSIGNED}
+        and values.get(COMPRESSION, (1,)) in LOSSLESS
     )
 
 

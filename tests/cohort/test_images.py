@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aml_mil.cohort import DamagedImageError, decode_image, fit_image
+from aml_mil.cohort import DamagedImageError, decode_image, fit_image, images
 from tests.cohort.pictures import encode, photograph
 
 PIXELS = photograph()
@@ -24,6 +24,7 @@ WHOLE = {
     "tiff lzw": encode(PIXELS, "TIFF", mode="RGBA", compression="tiff_lzw"),
     "tiff deflate": encode(PIXELS, "TIFF", compression="tiff_adobe_deflate"),
     "tiff big": encode(PIXELS, "TIFF", big_tiff=True),
+    "tiff packbits": encode(PIXELS, "TIFF", compression="packbits"),
     "tiff packbits grey": encode(PIXELS, "TIFF", mode="L", compression="packbits"),
     # Pillow pads these by four bytes that belong to nothing.
     "tiff of two pages": encode(
@@ -122,6 +123,54 @@ def test_lossless_pixels_come_back_unchanged_and_writable(name: str) -> None:
     np.testing.assert_array_equal(decoded, PIXELS)
     assert decoded.dtype == np.uint8
     assert decoded.flags.writeable
+
+
+def test_a_tiff_of_other_colours_than_rgb_keeps_what_it_shows() -> None:
+    data = encode(PIXELS, "TIFF", mode="YCbCr")
+    expected = np.array(Image.open(io.BytesIO(data)).convert("RGB"))
+    np.testing.assert_array_equal(decode_image(data), expected)
+    assert np.abs(expected.astype(int) - PIXELS).max() < 4
+
+
+PLAIN_TIFFS = [
+    "tiff rgb",
+    "tiff rgba",
+    "tiff lzw",
+    "tiff deflate",
+    "tiff big",
+    "tiff packbits",
+    "tiff with its directory last, deflate",
+]
+
+
+@pytest.mark.parametrize("name", PLAIN_TIFFS)
+def test_a_plain_tiff_needs_no_pillow_and_has_the_same_pixels(name: str, monkeypatch) -> None:
+    expected = images._decode_with_pillow(WHOLE[name], "TIFF")
+    monkeypatch.delattr(images, "_decode_with_pillow")
+    found = decode_image(WHOLE[name])
+    np.testing.assert_array_equal(found, expected)
+    assert found.flags.writeable
+    assert found.flags.c_contiguous
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, about odd tags
+@pytest.mark.parametrize("name", ["tiff rgb", "tiff lzw", "tiff packbits"])
+def test_a_scrambled_tiff_is_what_pillow_alone_would_make_of_it(name: str) -> None:
+    rng = random.Random(name)
+    num_damaged = 0
+    for _ in range(150):
+        data = bytearray(WHOLE[name])
+        for _ in range(rng.randint(1, 4)):
+            data[rng.randrange(len(data) // 4, len(data) // 4 * 3)] = rng.randrange(256)
+        try:
+            expected = images._decode_with_pillow(bytes(data), "TIFF")
+        except DamagedImageError:
+            num_damaged += 1
+            with pytest.raises(DamagedImageError):
+                decode_image(bytes(data))
+        else:
+            np.testing.assert_array_equal(decode_image(bytes(data)), expected)
+    assert num_damaged or name != "tiff lzw"
 
 
 def test_transparency_is_composited_on_white() -> None:
