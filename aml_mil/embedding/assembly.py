@@ -3,8 +3,9 @@
 V views, B images of a batch, N cells of a patient, D… the shape of one image's features.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,36 +97,45 @@ def annotate(cells: list[Cell]) -> Annotations:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Batch:
+    """Images to encode together.
+
+    Attributes:
+        images: [B, S, S, 3]; black where there is no cell.
+        owners: Whose the first images are.
+    """
+
+    images: NDArray[np.uint8]
+    owners: tuple[PatientInProgress, ...]
+
+    @property
+    def patient_ids(self) -> tuple[str, ...]:
+        """Whose the first images are, by name."""
+        return tuple(owner.patient.patient_id for owner in self.owners)
+
+
 class Assembly:
     """Collects cells in batches of one fixed shape, and gives back whole patients.
 
     Args:
-        batch_size: Images in every batch.
-        image_size_px: Side of every image.
+        new_images: Makes memory for a batch, [B, S, S, 3]; it is used again once the batch is
+            distributed.
         dtype: Of the stored features.
     """
 
-    def __init__(self, *, batch_size: int, image_size_px: int, dtype: str) -> None:
+    def __init__(self, *, new_images: Callable[[], NDArray[np.uint8]], dtype: str) -> None:
+        self._new_images = new_images
         self._dtype = dtype
-        shape = (batch_size, image_size_px, image_size_px, 3)
-        self.images: NDArray[np.uint8] = np.zeros(shape, dtype=np.uint8)
+        self._idle: list[NDArray[np.uint8]] = []
+        self._images: NDArray[np.uint8] | None = None
         self._owners: list[PatientInProgress] = []
         self._patients: dict[str, PatientInProgress] = {}
 
     @property
-    def num_waiting(self) -> int:
-        """Images of the batch that are filled."""
-        return len(self._owners)
-
-    @property
-    def patient_ids(self) -> tuple[str, ...]:
-        """Whose the images of the batch are, those that are filled."""
-        return tuple(owner.patient.patient_id for owner in self._owners)
-
-    @property
     def is_full(self) -> bool:
-        """Whether the batch must be encoded before more can come."""
-        return len(self._owners) == len(self.images)
+        """Whether the batch must be taken before more can come."""
+        return self._images is not None and len(self._owners) == len(self._images)
 
     def add(self, loaded: LoadedCell) -> None:
         """Take in what became of one file; the cells of a patient come in their order."""
@@ -143,26 +153,36 @@ class Assembly:
         if loaded.image is None or loaded.colour is None:
             progress.quarantined.append(QuarantinedFile(file=name, reason=loaded.damage))
             return
-        self.images[len(self._owners)] = loaded.image
+        if self._images is None:
+            self._images = self._idle.pop() if self._idle else self._new_images()
+        self._images[len(self._owners)] = loaded.image
         self._owners.append(progress)
         progress.cells.append(loaded.cell)
         progress.colours.append(loaded.colour)
 
-    def distribute(self, features: NDArray[np.float32]) -> None:
-        """Hand the features of the batch to its patients, and empty it.
+    def take_batch(self) -> Batch | None:
+        """Give away the images collected so far, and begin anew; None if there are none."""
+        if self._images is None:
+            return None
+        self._images[len(self._owners) :] = 0
+        batch = Batch(images=self._images, owners=tuple(self._owners))
+        self._images = None
+        self._owners.clear()
+        return batch
+
+    def distribute(self, batch: Batch, features: NDArray[np.float32]) -> None:
+        """Hand the features of a batch to its patients; batches come in their order.
 
         Args:
+            batch: As it was taken.
             features: [V, B, D…]; those of unfilled images are dropped.
         """
         start = 0
-        while start < len(self._owners):
-            owner, stop = self._owners[start], start
-            while stop < len(self._owners) and self._owners[stop] is owner:
-                stop += 1
-            owner.features.add(features[:, start:stop])
-            start = stop
-        self._owners.clear()
-        self.images[:] = 0
+        for _, group in groupby(batch.owners, key=id):
+            owners = list(group)
+            owners[0].features.add(features[:, start : start + len(owners)])
+            start += len(owners)
+        self._idle.append(batch.images)
 
     def take_complete(self) -> Iterator[PatientInProgress]:
         """Give back, once, the patients of which everything is there."""

@@ -88,13 +88,11 @@ def measure_colour(image: NDArray[np.uint8]) -> NDArray[np.float32]:
         [6]: means of R, G, B, then standard deviations, on the scale 0 to 255; for one colour
         everywhere that colour and zeros.
     """
-    totals = cv2.sumElems(image)
     num = image.shape[0] * image.shape[1]
-    colour = np.empty(6, dtype=np.float64)
-    for channel, plane in enumerate(cv2.split(image)):
-        # Whole numbers, so that the order in which pixels are added cannot matter; the norm takes
-        # a root and squares it again.
-        total, squares = int(totals[channel]), round(cv2.norm(plane, cv2.NORM_L2SQR))
-        colour[channel] = total / num
-        colour[3 + channel] = np.sqrt(num * squares - total * total) / num
-    return colour.astype(np.float32)
+    means, deviations = (value.ravel() for value in cv2.meanStdDev(image))
+    # Back to the whole numbers they come from, so that the order in which pixels are added cannot
+    # matter: the largest picture's are known to 1e-4.
+    totals = np.rint(means * num).astype(np.int64)
+    squares = np.rint((deviations**2 + means**2) * num).astype(np.int64)
+    spread = np.sqrt(num * squares - totals * totals) / num
+    return np.concatenate([totals / num, spread]).astype(np.float32)

@@ -1,31 +1,36 @@
 """From a stream of cells to one store: batch, encode, commit bag after bag."""
 
+from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aml_mil.cohort import Patient
-from aml_mil.embedding.assembly import Assembly, PatientInProgress
+from aml_mil.embedding.assembly import Assembly, Batch, PatientInProgress
 from aml_mil.embedding.cells import LoadedCell
 from aml_mil.embedding.errors import DamagedCellError
 from aml_mil.embedding.outcome import Encoded
 from aml_mil.embedding.records import FailedPatient, QuarantinedCell
 from stores import JSON, Bag, BagExistsError, InvalidBagError
 
+MAX_UNDER_WAY = 2
+"""Batches that are encoded or wait for it, so that the encoder never waits for the writer."""
+
 
 class EncodingPass:
     """Embeds patients from a stream of their cells; batches cross the borders between patients.
 
-    A bag is committed before the next batch is encoded. A killed run therefore loses at most the
-    work on one patient and one batch.
+    While one batch is encoded, the next is filled and the bags of the last are committed. A killed
+    run loses at most the work on one patient and three batches.
 
     Args:
         patients: Whose bags are to be made.
         encode: Takes a batch of images, [B, S, S, 3], and the ids of the patients they are of;
             gives features of all views, [V, B, D…].
+        new_images: Makes memory for a batch of images.
         batch_size: Images in every batch.
-        image_size_px: Side of every image.
         dtype: Of the stored features.
         strict: Stop at the first damaged file.
         only_types: Whether the cells are those of some types alone.
@@ -43,8 +48,8 @@ class EncodingPass:
         patients: Sequence[Patient],
         *,
         encode: Callable[[NDArray[np.uint8], Sequence[str]], NDArray[np.float32]],
+        new_images: Callable[[], NDArray[np.uint8]],
         batch_size: int,
-        image_size_px: int,
         dtype: str,
         strict: bool,
         only_types: bool,
@@ -60,10 +65,16 @@ class EncodingPass:
         self._no_cells = "it has no cell of these types" if only_types else "it has no images"
         self._commit = commit
         self._log = log
-        self._assembly = Assembly(batch_size=batch_size, image_size_px=image_size_px, dtype=dtype)
+        self._assembly = Assembly(new_images=new_images, dtype=dtype)
+        self._under_way: deque[tuple[Batch, Future[NDArray[np.float32]]]] = deque()
 
-    def begin(self) -> None:
-        """Fail the patients of whom no cell will come."""
+    def begin(self, executor: Executor) -> None:
+        """Fail the patients of whom no cell will come.
+
+        Args:
+            executor: Encodes one batch after the other, outside of this thread.
+        """
+        self._executor = executor
         for patient in self.patients:
             if not patient.cells:
                 self._fail(patient.patient_id, self._no_cells)
@@ -72,7 +83,7 @@ class EncodingPass:
         """Take in one file; the cells of a patient come in their order.
 
         Returns:
-            Whether a batch was full and has been encoded.
+            Whether a batch was full and is on its way.
 
         Raises:
             DamagedCellError: The file is damaged, and the pass is strict.
@@ -82,12 +93,15 @@ class EncodingPass:
         self._admit(loaded)
         if not self._assembly.is_full:
             return False
-        self._encode_batch()
+        self._send_batch()
         return True
 
     def end(self) -> None:
-        """Encode what is left."""
-        self._encode_batch()
+        """Encode what is left, and commit all."""
+        self._send_batch()
+        while self._under_way:
+            self._distribute(*self._under_way.popleft())
+        self._commit_complete()
 
     def _admit(self, loaded: LoadedCell) -> None:
         if loaded.damage and self._strict:
@@ -99,11 +113,26 @@ class EncodingPass:
             raise DamagedCellError(message)
         self._assembly.add(loaded)
 
-    def _encode_batch(self) -> None:
-        if self._assembly.num_waiting:
-            features = self._encode(self._assembly.images, self._assembly.patient_ids)
-            self._log({"event": "batch", "images": self._assembly.num_waiting})
-            self._assembly.distribute(features)
+    def _send_batch(self) -> None:
+        batch = self._assembly.take_batch()
+        if batch is None:
+            return
+        encoded = None
+        if len(self._under_way) == MAX_UNDER_WAY:
+            encoded = self._under_way.popleft()
+            encoded[1].result()
+        future = self._executor.submit(self._encode, batch.images, batch.patient_ids)
+        self._under_way.append((batch, future))
+        if encoded is not None:
+            self._distribute(*encoded)
+
+    def _distribute(self, batch: Batch, features: Future[NDArray[np.float32]]) -> None:
+        """Hand out the features of a batch, once it is encoded, and commit who is complete."""
+        self._assembly.distribute(batch, features.result())
+        self._log({"event": "batch", "images": len(batch.owners)})
+        self._commit_complete()
+
+    def _commit_complete(self) -> None:
         for finished in self._assembly.take_complete():
             self._finish(finished)
 

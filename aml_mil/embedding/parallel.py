@@ -1,13 +1,17 @@
 """An ordered map over threads that looks only a bounded way ahead."""
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+# A thread is handed several items at once: waking it for each small one, and taking turns at the
+# interpreter, cost as much as a cell's decoding.
+MAX_TOGETHER = 16
 
 
 def map_ahead(
@@ -24,16 +28,33 @@ def map_ahead(
     Yields:
         The result for each item.
     """
+    together = min(max(lookahead // (2 * workers), 1), MAX_TOGETHER)
     source = iter(items)
     executor = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="cells")
+    waiting: deque[Future[tuple[list[Result], Exception | None]]] = deque()
     try:
-        waiting: deque[Future[Result]] = deque(
-            executor.submit(function, item) for item in islice(source, lookahead)
-        )
-        while waiting:
-            result = waiting.popleft().result()
-            for item in islice(source, 1):
-                waiting.append(executor.submit(function, item))
-            yield result
+        while True:
+            while len(waiting) < max(lookahead // together, 1):
+                if not (part := list(islice(source, together))):
+                    break
+                waiting.append(executor.submit(_apply, function, part))
+            if not waiting:
+                return
+            results, error = waiting.popleft().result()
+            yield from results
+            if error is not None:
+                raise error
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _apply(
+    function: Callable[[Item], Result], items: Sequence[Item]
+) -> tuple[list[Result], Exception | None]:
+    """Apply a function to items up to the first at which it raises."""
+    results: list[Result] = []
+    try:
+        results += map(function, items)
+    except Exception as error:  # noqa: BLE001  (raised at its turn)
+        return results, error
+    return results, None

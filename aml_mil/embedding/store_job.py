@@ -234,12 +234,22 @@ class StoreJob:
             self._view_encoder = self._build()
         return self._view_encoder.encode(images, owners)
 
+    def _new_images(self) -> NDArray[np.uint8]:
+        """Make memory for a batch, from where a GPU takes it without a copy."""
+        size_px = self._encoder.image_size_px
+        is_pinned = self._numerics.device.type == "cuda"
+        shape = (self._numerics.batch_size, size_px, size_px, 3)
+        images: NDArray[np.uint8] = torch.empty(
+            shape, dtype=torch.uint8, pin_memory=is_pinned
+        ).numpy()
+        return images
+
     def _pass(self, patients: Sequence[Patient], *, is_refresh: bool) -> EncodingPass:
         return EncodingPass(
             patients,
             encode=self._encode,
+            new_images=self._new_images,
             batch_size=self._numerics.batch_size,
-            image_size_px=self._encoder.image_size_px,
             dtype=self._config.dtype,
             strict=self._config.strict,
             only_types=bool(self._config.cell_types),

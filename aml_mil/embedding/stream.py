@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 from aml_mil.cohort import Cell, Patient
@@ -36,8 +37,9 @@ def run_passes(
     patients = {patient.patient_id: patient for each in passes for patient in each.patients}
     if not patients:
         return
+    executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="encoder")
     for each in passes:
-        each.begin()
+        each.begin(executor)
     started = time.perf_counter()
     num_seen = 0
 
@@ -58,15 +60,18 @@ def run_passes(
         lookahead=lookahead,
         reference=reference,
     )
-    with closing(cells):
-        for loaded in cells:
-            num_seen += 1
-            is_encoded = [each.take(loaded) for each in passes]
-            if any(is_encoded):
-                yield progress()
-    for each in passes:
-        each.end()
-        each.done.seconds = time.perf_counter() - started
+    try:
+        with closing(cells):
+            for loaded in cells:
+                num_seen += 1
+                is_sent = [each.take(loaded) for each in passes]
+                if any(is_sent):
+                    yield progress()
+        for each in passes:
+            each.end()
+            each.done.seconds = time.perf_counter() - started
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
     yield progress()
 
 

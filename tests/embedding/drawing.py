@@ -65,6 +65,14 @@ def start(root: Path | Cohort, store: Path, encoder: Encoder, **settings: object
     return embed(cohort, encoder, store, EmbedConfig(**{**defaults, **settings}))
 
 
+def interrupt_after_a_bag(unfinished: EmbedRun, store: Path) -> None:
+    """Go on until the store holds a bag, and stop there."""
+    steps = iter(unfinished)
+    while not any((store / "bags").glob("*/bag.json")):
+        next(steps)
+    steps.close()  # type: ignore[attr-defined]
+
+
 def bag_bytes(store: Path) -> dict[str, bytes]:
     """All files of all bags, by their path below the store."""
     files = sorted((store / "bags").rglob("*"))

@@ -18,6 +18,7 @@ from tests.embedding.drawing import (
     damage,
     draw_cell,
     draw_patient,
+    interrupt_after_a_bag,
     run,
     start,
     write_table,
@@ -62,16 +63,14 @@ def test_a_resumed_and_grown_store_has_the_bytes_of_an_undisturbed_one(
     cohort_dir, store_path, tmp_path, encoder
 ):
     undisturbed = tmp_path / f"undisturbed{store_path.suffix}"
-    run(cohort_dir, undisturbed, encoder, precision="int8")
-    interrupted = iter(start(cohort_dir, store_path, encoder, precision="int8"))
-    next(interrupted)
-    next(interrupted)
-    interrupted.close()
+    run(cohort_dir, undisturbed, encoder, precision="int8", batch_size=2)
+    unfinished = start(cohort_dir, store_path, encoder, precision="int8", batch_size=2)
+    interrupt_after_a_bag(unfinished, store_path)
     with open_store(store_path) as store:
         assert 0 < len(store) < len(LABELS)
     draw_patient(cohort_dir, "NEW", "APL", 9)  # other cells would be drawn now
     write_table(cohort_dir, {**LABELS, "NEW": "APL"})
-    summary = run(cohort_dir, store_path, encoder, precision="auto")
+    summary = run(cohort_dir, store_path, encoder, precision="auto", batch_size=2)
     assert (summary.engine, summary.compute_dtype) == ("openvino", "int8")
     found, expected = bag_bytes(store_path), bag_bytes(undisturbed)
     assert {name: found[name] for name in expected} == expected

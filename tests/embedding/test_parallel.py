@@ -43,6 +43,17 @@ def test_an_error_is_raised_at_its_turn():
         next(results)
 
 
+def test_an_error_among_items_that_a_thread_takes_together_is_raised_at_its_turn():
+    def fail_at_twenty(number):
+        return 1 / (20 - number)
+
+    results = map_ahead(fail_at_twenty, range(200), workers=1, lookahead=32)
+    found = [next(results) for _ in range(20)]
+    assert found == [1 / (20 - number) for number in range(20)]
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+
+
 def test_closing_early_leaves_no_thread():
     results = map_ahead(abs, range(50), workers=3, lookahead=10)
     next(results)

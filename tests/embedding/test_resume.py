@@ -16,6 +16,7 @@ from tests.embedding.drawing import (
     damage,
     draw_cell,
     draw_patient,
+    interrupt_after_a_bag,
     run,
     start,
     tiny_encoder,
@@ -54,14 +55,11 @@ def test_an_interrupted_run_is_finished_to_the_same_bytes(
     cohort_dir, store_path, tmp_path, encoder
 ):
     undisturbed = tmp_path / f"undisturbed{store_path.suffix}"
-    run(cohort_dir, undisturbed, encoder)
-    interrupted = iter(start(cohort_dir, store_path, encoder))
-    next(interrupted)
-    next(interrupted)
-    interrupted.close()
+    run(cohort_dir, undisturbed, encoder, batch_size=2)
+    interrupt_after_a_bag(start(cohort_dir, store_path, encoder, batch_size=2), store_path)
     with open_store(store_path) as store:
         assert store.bag_ids == ("AQK",)
-    summary = run(cohort_dir, store_path, encoder)
+    summary = run(cohort_dir, store_path, encoder, batch_size=2)
     assert (summary.patients_embedded, summary.patients_skipped) == (2, 1)
     assert bag_bytes(store_path) == bag_bytes(undisturbed)
 
