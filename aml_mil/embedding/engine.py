@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from aml_mil.embedding.config import EnginePrecision
+from aml_mil.embedding.cuda_graph import CudaGraphs
 from aml_mil.embedding.folding import fold_batch_norms
 from aml_mil.embedding.views import view_images
 from aml_mil.encoders import Encoder
@@ -69,6 +70,8 @@ class TorchEngine:
         self._module = module.to(memory_format=torch.channels_last)
         self._mean = torch.tensor(encoder.mean, device=device).view(1, 3, 1, 1) * 255
         self._std = torch.tensor(encoder.std, device=device).view(1, 3, 1, 1) * 255
+        is_cuda = device.type == "cuda"
+        self._compute = CudaGraphs(self._features, device) if is_cuda else self._features
 
     def encode(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Encode a batch.
@@ -112,16 +115,15 @@ class TorchEngine:
         if len(images) < num:
             padded = np.zeros((num, *images.shape[1:]), dtype=np.uint8)
             padded[: len(images)] = images
-        normalised = self._normalise(torch.from_numpy(padded))
-        features = [self._module(view_images(normalised, view)) for view in self._views]
-        stacked: NDArray[np.float32] = torch.stack(features).float().cpu().numpy()
-        return stacked[:, : len(images)]
+        features: NDArray[np.float32] = self._compute(torch.from_numpy(padded)).cpu().numpy()
+        return features[:, : len(images)]
 
-    def _normalise(self, images: Tensor) -> Tensor:
-        if self._device.type == "cuda":
-            images = images.pin_memory()
-        pixels = images.to(self._device, non_blocking=True).permute(0, 3, 1, 2).float()
-        return ((pixels - self._mean) / self._std).to(self._dtype)
+    def _features(self, images: Tensor) -> Tensor:
+        """Encode [B, S, S, 3] uint8 in all views, on the device; gives [V, B, D…] float32."""
+        pixels = images.permute(0, 3, 1, 2).float()
+        normalised = ((pixels - self._mean) / self._std).to(self._dtype)
+        features = [self._module(view_images(normalised, view)) for view in self._views]
+        return torch.stack(features).float()
 
 
 @contextmanager

@@ -103,6 +103,7 @@ def test_a_device_out_of_memory_takes_halves_from_then_on(resnet, cells, device)
     ready = engine(resnet, "fp32", FLIPS[:2], torch.device(device))
     expected = ready.encode(cells[:7])
     ready._module = memory = SmallMemory(ready._module, 2)
+    ready._compute = lambda images: ready._features(images.to(device))  # no recording of before
     np.testing.assert_allclose(ready.encode(cells[:7]), expected, rtol=1e-3, atol=1e-5)
     assert ready.num_halvings == 2
     del memory.sizes[:]
@@ -113,6 +114,37 @@ def test_a_device_out_of_memory_takes_halves_from_then_on(resnet, cells, device)
     memory.room = 0
     with pytest.raises(torch.OutOfMemoryError):
         ready.encode(cells[:7])
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["fp16", "fp32"])
+def test_a_replayed_recording_gives_the_bits_of_kernels_launched_one_by_one(
+    any_encoder, cells, precision
+):
+    device = torch.device("cuda")
+    ready = engine(any_encoder, precision, FLIPS, device)
+    plain = engine(any_encoder, precision, FLIPS, device)
+    plain._compute = lambda images: plain._features(images.to(device))
+    for batch in (cells, cells[::-1].copy(), 255 - cells, cells[:3], cells):
+        np.testing.assert_array_equal(ready.encode(batch), plain.encode(batch))
+    assert ready._compute._can_record
+
+
+@pytest.mark.gpu
+def test_a_recording_leaves_an_engine_usable_after_the_memory_ran_out(resnet, cells):
+    device = torch.device("cuda")
+    expected = engine(resnet, "fp32", FLIPS, device).encode(cells)
+    free, _ = torch.cuda.mem_get_info(device)
+    ballast = torch.empty(free - 2**28, dtype=torch.uint8, device=device)
+    try:
+        ready = engine(resnet, "fp32", FLIPS, device)
+        images = np.tile(cells, (512, 1, 1, 1))
+        found = ready.encode(images)
+    finally:
+        del ballast
+        torch.cuda.empty_cache()
+    assert ready.num_halvings
+    np.testing.assert_allclose(found[:, : len(cells)], expected, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.gpu
