@@ -3,10 +3,12 @@
 import os
 import platform
 from importlib import metadata
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from aml_mil.errors import AmlMilError
 
@@ -98,6 +100,14 @@ def count_cores() -> int:
 def count_own_cores() -> int:
     """Count the cores for this process alone: its share, where torchrun started several here."""
     return max(1, count_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
+def upload(values: NDArray[Any], device: torch.device) -> Tensor:
+    """Bring an array to a device; a GPU fetches it from pinned memory, and nobody waits for it."""
+    tensor = torch.from_numpy(values)
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def library_versions(*names: str) -> dict[str, str]:

@@ -12,6 +12,7 @@ from aml_mil.mil.engine import EpochRecord, Replicate, ResidentBags, TrainedHead
 from aml_mil.mil.head import HeadShape
 from stores import Bag, Manifest, create_store
 
+CPU = torch.device("cpu")
 NUM_FEATURES = 16
 NUM_VIEWS = 4
 NUM_CLASSES = 3
@@ -54,7 +55,11 @@ def toy_features(sizes: np.ndarray, targets: np.ndarray, *, seed: int = 0) -> np
 
 
 def toy_bags(
-    *, num_bags: int = 15, dtype: torch.dtype = torch.float64, num_stores: int = 1
+    *,
+    num_bags: int = 15,
+    dtype: torch.dtype = torch.float64,
+    num_stores: int = 1,
+    device: torch.device = CPU,
 ) -> ResidentBags:
     sizes, targets = bag_sizes(num_bags), np.arange(num_bags) % NUM_CLASSES
     return ResidentBags(
@@ -62,7 +67,7 @@ def toy_bags(
         offsets=np.concatenate([[0], np.cumsum(sizes)]),
         targets=targets,
         dtype=dtype,
-        device=torch.device("cpu"),
+        device=device,
     )
 
 

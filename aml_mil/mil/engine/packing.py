@@ -13,6 +13,7 @@ from torch import Tensor
 
 from aml_mil.mil.engine.layers import round_up
 from aml_mil.mil.engine.resident import BagRows
+from aml_mil.runtime import upload
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,13 +74,13 @@ def pack(bags: Sequence[BagRows], *, device: torch.device) -> Packed:
         inside[r, :n] = True
         starts[r, :s], sizes[r, :s], targets[r, :s] = begins, b.sizes, b.targets
     return Packed(
-        rows=torch.from_numpy(rows).to(device),
-        bag_of=torch.from_numpy(bag_of).to(device),
-        rank_of=torch.from_numpy(rank_of).to(device),
-        inside=torch.from_numpy(inside).to(device),
-        starts=torch.from_numpy(starts).to(device),
-        sizes=torch.from_numpy(sizes).to(device),
-        targets=torch.from_numpy(targets).to(device),
+        rows=upload(rows, device),
+        bag_of=upload(bag_of, device),
+        rank_of=upload(rank_of, device),
+        inside=upload(inside, device),
+        starts=upload(starts, device),
+        sizes=upload(sizes, device),
+        targets=upload(targets, device),
         num_cells=tuple(len(b.rows) for b in bags),
         longest=int(sizes.max()),
     )
