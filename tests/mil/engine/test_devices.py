@@ -39,7 +39,7 @@ def make_bags(side, dtype):
 
 @pytest.fixture
 def no_kernels(monkeypatch):
-    """Stand in for what pretended tensors cannot do: gradients, fused steps, pinned and measured memory."""
+    """Stand in for what pretended tensors cannot do."""
 
     def zeros(_, inputs):
         return [torch.zeros_like(values) for values in inputs]
