@@ -1,7 +1,7 @@
 """Bags a second of `fit-mil`, beside the field's loop, torchmil and its own ceiling.
 
     python -m benchmarks.fit_throughput [--store PATH] [--full] [--rounds 2] [--seconds 6]
-        [--torchmil PYTHON] [--json FILE]
+        [--device cpu] [--torchmil PYTHON] [--json FILE]
 
 Without arguments: synthetic vectors, 467 and 150 cells a bag. `--full` adds 60 heads, and maps.
 `matmul` is the rate of large products in a number format. `loop` is the field's: one head, one bag
@@ -24,14 +24,14 @@ from typing import Any
 
 from tabulate import tabulate
 
-from benchmarks.fit_steps import Job, Measured, measure, run_step
-
-CORES = 2
+from benchmarks.fit_steps import CORES, Job, Measured, find_loops, measure, run_step
 
 
 def find_cases(given: argparse.Namespace) -> Iterator[tuple[str, Job, tuple[int, ...]]]:
     """Yield title, job and numbers of heads of each table."""
-    base = Job(step="ours", precision="fp32", store=given.store, seconds=given.seconds)
+    base = Job(
+        step="ours", precision="fp32", store=given.store, seconds=given.seconds, device=given.device
+    )
     heads = (1, 5, 15, 60) if given.full else (1, 5, 15)
     if given.store:
         yield f"{given.store}", base, heads
@@ -48,11 +48,7 @@ def find_jobs(case: Job, heads: Sequence[int]) -> dict[str, list[Job]]:
     for precision in ("fp32", "bf16"):
         own = replace(case, precision=precision)
         jobs[f"matmul {precision}"] = [replace(own, step="matmul", threads=CORES)]
-        jobs[f"loop {precision}"] = [
-            replace(own, step="loop", weights=weights, threads=threads, processes=processes)
-            for weights in (("autocast", "bf16") if precision == "bf16" else ("autocast",))
-            for threads, processes in ((CORES, 1), (1, CORES))
-        ]
+        jobs[f"loop {precision}"] = find_loops(replace(own, step="loop"))
         for count in heads:
             jobs[f"ours {precision} R={count}"] = [replace(own, replicates=count, threads=CORES)]
     return jobs
@@ -128,6 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--full", action="store_true", help="60 heads and maps too")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=6, help="least time of a measurement")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--torchmil", metavar="PYTHON", help="interpreter that has torchmil")
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--job", type=json.loads, help=argparse.SUPPRESS)
