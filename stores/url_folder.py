@@ -78,24 +78,15 @@ class UrlFolder:
             ConnectionError: they cannot be reached; any part of them may be there.
         """
         with self._reaching("writing", next(iter(contents), "")):
-            objects = {self._path(name): bytes(data) for name, data in contents.items()}
-            limit = self._limit(sum(map(len, objects.values())))
-            try:
-                self._files.pipe(objects, **limit)
-            except FileNotFoundError:  # folders are asked for only where objects need them
-                self._make_folders(*objects)
-                self._files.pipe(objects, **limit)
+            self._pipe({self._path(name): bytes(data) for name, data in contents.items()})
 
     def put_new(self, name: str, data: bytes) -> bool:
         """Put an object unless there is one; say whether this call did."""
         with self._reaching("writing", name):
             if self._files.exists(self._path(name), **self._limit()):
                 return False
-            self._make_folders(self._path(name))
             try:
-                self._files.pipe_file(
-                    self._path(name), data, mode="create", **self._limit(len(data))
-                )
+                self._pipe({self._path(name): data}, mode="create")
             except FileExistsError:
                 return False
         return True
@@ -122,9 +113,14 @@ class UrlFolder:
     def _path(self, name: str) -> str:
         return f"{self._root.rstrip('/')}/{name}".rstrip("/")
 
-    def _make_folders(self, *paths: str) -> None:
-        for folder in {path.rpartition("/")[0] for path in paths}:
-            self._files.makedirs(folder, exist_ok=True)
+    def _pipe(self, objects: Mapping[str, bytes], **mode: str) -> None:
+        limit = self._limit(sum(map(len, objects.values())))
+        try:
+            self._files.pipe(objects, **mode, **limit)
+        except FileNotFoundError:  # folders are asked for only where objects need them
+            for folder in {path.rpartition("/")[0] for path in objects}:
+                self._files.makedirs(folder, exist_ok=True)
+            self._files.pipe(objects, **mode, **limit)
 
     def _limit(self, num_bytes: int = 0) -> dict[str, float]:
         """Say how long a call may take, in seconds, to clients that can be told."""
