@@ -19,8 +19,9 @@ PLAIN_ERRORS = (FileNotFoundError, FileExistsError, PermissionError, IsADirector
 PATIENCE_S = 60
 SLOWEST_BYTES_PER_S = 100_000
 
-# s3fs tries anew what botocore has tried five times: five by five takes minutes in silence. The
-# second of these is for a body cut in the middle, which botocore does not see.
+# s3fs tries anew what botocore has tried five times, and a read once more around that: in silence,
+# with its own five rounds, half an hour. The second of these is for a body cut in the middle, which
+# botocore does not see; a read that is not answered still takes some five minutes.
 S3_ROUNDS = 2
 
 
