@@ -66,6 +66,9 @@ def aml_mil(ctx: click.Context, *, debug: bool, verbose: bool) -> None:
         format="%(levelname)s %(name)s: %(message)s",
         stream=sys.stderr,
     )
+    # aiohttp leaves tasks of a cut connection behind, and asyncio prints a traceback of each; the
+    # command's own error says it once.
+    logging.getLogger("asyncio").setLevel(logging.DEBUG if debug else logging.CRITICAL)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -7,11 +7,22 @@ from pathlib import Path
 
 import fsspec
 import numpy as np
+from fsspec.asyn import AsyncFileSystem
 from numpy.typing import NDArray
 
 from stores.errors import StoreError
 
 PLAIN_ERRORS = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, ValueError)
+
+# A client that waits for leave to send a body has no limit of its own, and waits for ever where
+# the network has gone silent.
+PATIENCE_S = 60
+SLOWEST_BYTES_PER_S = 100_000
+
+# s3fs tries anew what botocore has tried five times, and a read once more around that: in silence,
+# with its own five rounds, half an hour. The second of these is for a body cut in the middle, which
+# botocore does not see; a read that is not answered still takes some five minutes.
+S3_ROUNDS = 2
 
 
 class UrlFolder:
@@ -20,12 +31,16 @@ class UrlFolder:
     Args:
         url: Of the folder.
 
+    Attributes:
+        is_cut: Whether the last call could not reach it.
+
     Raises:
         StoreError: no file system is known for the URL, or its package is not installed.
     """
 
     def __init__(self, url: Path) -> None:
         self._url = url
+        self.is_cut = False
         try:
             self._files, self._root = fsspec.url_to_fs(str(url), use_listings_cache=False)
         except ImportError as error:
@@ -35,6 +50,8 @@ class UrlFolder:
             ) from error
         except ValueError as error:
             raise StoreError(f"no file system is known for {url}: {error}") from error
+        if "s3" in self._files.protocol:
+            self._files.retries = S3_ROUNDS
 
     def read(self, name: str, *, max_bytes: int) -> NDArray[np.uint8]:
         """Read a whole object.
@@ -62,18 +79,15 @@ class UrlFolder:
             ConnectionError: they cannot be reached; any part of them may be there.
         """
         with self._reaching("writing", next(iter(contents), "")):
-            for name in contents:
-                self._files.makedirs(self._path(name).rpartition("/")[0], exist_ok=True)
-            self._files.pipe({self._path(name): bytes(data) for name, data in contents.items()})
+            self._pipe({self._path(name): bytes(data) for name, data in contents.items()})
 
     def put_new(self, name: str, data: bytes) -> bool:
         """Put an object unless there is one; say whether this call did."""
         with self._reaching("writing", name):
-            if self._files.exists(self._path(name)):
+            if self._files.exists(self._path(name), **self._limit()):
                 return False
-            self._files.makedirs(self._path(name).rpartition("/")[0], exist_ok=True)
             try:
-                self._files.pipe_file(self._path(name), data, mode="create")
+                self._pipe({self._path(name): data}, mode="create")
             except FileExistsError:
                 return False
         return True
@@ -81,7 +95,7 @@ class UrlFolder:
     def exists(self, name: str) -> bool:
         """Say whether there is an object."""
         with self._reaching("looking for", name):
-            return bool(self._files.exists(self._path(name)))
+            return bool(self._files.exists(self._path(name), **self._limit()))
 
     def sizes(self, name: str = "") -> dict[str, int]:
         """List all objects below a folder, with their sizes in bytes."""
@@ -100,15 +114,33 @@ class UrlFolder:
     def _path(self, name: str) -> str:
         return f"{self._root.rstrip('/')}/{name}".rstrip("/")
 
+    def _pipe(self, objects: Mapping[str, bytes], **mode: str) -> None:
+        limit = self._limit(sum(map(len, objects.values())))
+        try:
+            self._files.pipe(objects, **mode, **limit)
+        except FileNotFoundError:  # folders are asked for only where objects need them
+            for folder in {path.rpartition("/")[0] for path in objects}:
+                self._files.makedirs(folder, exist_ok=True)
+            self._files.pipe(objects, **mode, **limit)
+
+    def _limit(self, num_bytes: int = 0) -> dict[str, float]:
+        """Say how long a call may take, in seconds, to clients that can be told."""
+        if not isinstance(self._files, AsyncFileSystem):
+            return {}
+        return {"timeout": PATIENCE_S + num_bytes / SLOWEST_BYTES_PER_S}
+
     @contextmanager
     def _reaching(self, doing: str, name: str) -> Iterator[None]:
         """Make one error of the many that clients raise when a connection is cut."""
+        self.is_cut = False
         try:
             yield
         except PLAIN_ERRORS:
             raise
         except Exception as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
+            self.is_cut = True
+            silence = "no answer in time" if isinstance(error, TimeoutError) else ""
+            reason = " ".join(str(error).split()) or silence or type(error).__name__
             raise ConnectionError(
                 f"{self._url} cannot be reached ({doing} {name or 'it'}: {reason}); what was "
                 "committed stays: run the same command again, it goes on"

@@ -49,6 +49,11 @@ class UrlZarrStore(ZarrStore):
         self._session = files.stage_name()
         self._num_logs = 0
 
+    def __exit__(self, *_: object) -> None:
+        """Close, unless the connection has just been given up: the error is raised as it is."""
+        if not self._folder.is_cut:
+            self.close()
+
     def close(self) -> None:
         """Put what is left of the log."""
         if self._events:

@@ -2,11 +2,7 @@
 
 import itertools
 import json
-import subprocess
-import sys
 import time
-import urllib.request
-from collections.abc import Iterator
 
 import fsspec
 import numpy as np
@@ -32,34 +28,11 @@ from stores import (
     verify_store,
 )
 from stores.location import is_url, locate
+from tests.s3_server import s3_server as s3_server
 from tests.stores.contract import MORE_IDS, ODD_IDS
 from tests.stores.samples import bag_values, make_bag, make_manifest
 
 NUMBERS = itertools.count()
-
-
-@pytest.fixture(scope="session")
-def s3_server() -> Iterator[str]:
-    pytest.importorskip("s3fs")
-    pytest.importorskip("moto")
-    port = 5_000 + time.time_ns() % 20_000
-    server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    address = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(600):
-            try:
-                urllib.request.urlopen(address, timeout=1).close()
-                break
-            except OSError:
-                time.sleep(0.1)
-        yield address
-    finally:
-        server.terminate()
-        server.wait()
 
 
 @pytest.fixture(
