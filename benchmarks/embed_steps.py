@@ -21,6 +21,7 @@ class Job:
         weights: Its weights, as `--weights` takes them.
         views: identity or flips.
         root: Folder to write into.
+        precision: Of ours and of its engine, as `--precision` takes it.
     """
 
     cohort: str
@@ -29,6 +30,7 @@ class Job:
     weights: str
     views: str
     root: str
+    precision: str = "auto"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +143,8 @@ def ours(job: Job) -> Measured:
 
     cohort, encoder = take_cohort(job), load(job)
     store = Path(job.root) / f"ours-{time.time_ns()}.zarr"
-    run = embed(cohort, encoder, store, EmbedConfig(views=job.views))  # type: ignore[arg-type]
+    config = EmbedConfig(views=job.views, precision=job.precision)  # type: ignore[arg-type]
+    run = embed(cohort, encoder, store, config)
     records = iter(run)
     first = next(records)
     cpu_start = cpu_seconds()
@@ -202,7 +205,8 @@ def _encode_resident(job: Job, choose: Callable[[str], str]) -> Measured:
     encoder, images = load(job), np.stack(list(_first_images(job)))
     views = VIEW_SETS[job.views]  # type: ignore[index]
     num_cells = sum(len(patient.cells) for patient in take_cohort(job).patients)
-    numerics = choose_numerics(EmbedConfig(), encoder, num_encodings=num_cells * len(views))
+    config = EmbedConfig(precision=job.precision)  # type: ignore[arg-type]
+    numerics = choose_numerics(config, encoder, num_encodings=num_cells * len(views))
     engine = build_engine(
         choose(numerics.engine),  # type: ignore[arg-type]
         encoder,
@@ -210,6 +214,7 @@ def _encode_resident(job: Job, choose: Callable[[str], str]) -> Measured:
         precision=numerics.precision,
         views=views,
         is_folded=numerics.is_folded,
+        calibration=images if numerics.precision == "int8" else None,
     )
     engine.encode(images)
     num_batches = max(num_cells // BATCH_SIZE, 1)

@@ -1,10 +1,11 @@
 """The paper's 15 heads by one `fit-mil`, beside the field's loop on the same store.
 
-    python -m benchmarks.fit_paper [--patients 218] [--cells 468] [--epochs 50] [--seeds 3]
-        [--precision bf16] [--device auto] [--seconds 60] [--json FILE]
+    python -m benchmarks.fit_paper [--patients 218] [--cells 468] [--views 4] [--map-side 0]
+        [--epochs 50] [--seeds 3] [--precision bf16] [--device auto] [--seconds 60] [--json FILE]
 
-The store is drawn: the paper's size, four views of 512 float16 numbers, five classes that the
-features do not tell apart; no head stops early, so that all bags of all epochs are trained on.
+The store is drawn: the paper's size, four views of 512 float16 numbers (or of maps of 5x5 of them,
+`--map-side 5`), five classes that the features do not tell apart; no head stops early, so that all
+bags of all epochs are trained on. `--seeds 12` are as many heads as four encoders of three seeds.
 `fit-mil` is the whole command, from start-up to the run folder, floors and attention included;
 `training` is what it says its training and validation took. The loop is `fit_throughput`'s, in its
 best setting: its time is that of as many training bags at the rate it keeps for ``--seconds``,
@@ -36,8 +37,9 @@ DIM = 512
 TRAINING_SHARE = 0.6
 
 
-def write_store(path: Path, *, num_patients: int, num_cells: int) -> None:
+def write_store(path: Path, given: argparse.Namespace) -> None:
     """Draw a store of the paper's size."""
+    sides = (given.map_side,) * 2 if given.map_side else ()
     manifest = Manifest(
         encoder="none",
         architecture="none",
@@ -45,22 +47,22 @@ def write_store(path: Path, *, num_patients: int, num_cells: int) -> None:
         weights_sha256="0" * 64,
         preprocessing={},
         numerics={},
-        views=VIEWS,
-        feature_shape=(DIM,),
+        views=VIEWS[: given.views],
+        feature_shape=(DIM, *sides),
         trained_on=(),
     )
     generator = np.random.default_rng(0)
     with create_store(path, manifest) as store:
-        for number in range(num_patients):
-            shape = (len(VIEWS), num_cells, DIM)
+        for number in range(given.patients):
+            shape = (given.views, given.cells, DIM, *sides)
             features = generator.standard_normal(shape, dtype=np.float32).astype(np.float16)
             store.write(
                 Bag(
                     bag_id=f"P{number:04d}",
                     label=CLASSES[number % len(CLASSES)],
                     features=features[0],
-                    views=features[1:],
-                    instance_ids=tuple(f"image_{cell}.tif" for cell in range(num_cells)),
+                    views=features[1:] if given.views > 1 else None,
+                    instance_ids=tuple(f"image_{cell}.tif" for cell in range(given.cells)),
                 )
             )
 
@@ -104,6 +106,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--patients", type=int, default=218)
     parser.add_argument("--cells", type=int, default=468, help="of each patient")
+    parser.add_argument("--views", type=int, default=len(VIEWS))
+    parser.add_argument("--map-side", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=50)
     parser.add_argument("--seeds", type=int, default=3, help="times five folds")
     parser.add_argument("--precision", default="bf16", help="of fit-mil")
@@ -114,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     num_bags = int(given.patients * TRAINING_SHARE) * given.epochs * 5 * given.seeds
     with tempfile.TemporaryDirectory() as folder:
         store = Path(folder) / "paper.zarr"
-        write_store(store, num_patients=given.patients, num_cells=given.cells)
+        write_store(store, given)
         command_s, training_s = time_fit(store, given)
         loops = {p: time_loop(store, given, precision=p) for p in ("fp32", "bf16")}
     loop_s = {p: num_bags / loop.bags_per_s for p, loop in loops.items()}
