@@ -27,6 +27,8 @@ class EncodingPass:
 
     Args:
         patients: Whose bags are to be made.
+        prepare: Makes ready to encode; called once, if there is anything to encode, while no pass
+            encodes.
         encode: Takes a batch of images, [B, S, S, 3], and the ids of the patients they are of;
             gives features of all views, [V, B, D…].
         new_images: Makes memory for a batch of images.
@@ -47,6 +49,7 @@ class EncodingPass:
         self,
         patients: Sequence[Patient],
         *,
+        prepare: Callable[[], None],
         encode: Callable[[NDArray[np.uint8], Sequence[str]], NDArray[np.float32]],
         new_images: Callable[[], NDArray[np.uint8]],
         batch_size: int,
@@ -60,6 +63,7 @@ class EncodingPass:
         self.batch_size = batch_size
         self.done = Encoded()
         self._wanted = {patient.patient_id for patient in patients}
+        self._prepare = prepare
         self._encode = encode
         self._strict = strict
         self._no_cells = "it has no cell of these types" if only_types else "it has no images"
@@ -69,12 +73,14 @@ class EncodingPass:
         self._under_way: deque[tuple[Batch, Future[NDArray[np.float32]]]] = deque()
 
     def begin(self, executor: Executor) -> None:
-        """Fail the patients of whom no cell will come.
+        """Make ready to encode, and fail the patients of whom no cell will come.
 
         Args:
-            executor: Encodes one batch after the other, outside of this thread.
+            executor: Encodes batches outside of this thread.
         """
         self._executor = executor
+        if any(patient.cells for patient in self.patients):
+            self._prepare()
         for patient in self.patients:
             if not patient.cells:
                 self._fail(patient.patient_id, self._no_cells)

@@ -7,6 +7,7 @@ import copy
 import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from threading import Lock
 
 import numpy as np
 import torch
@@ -21,6 +22,10 @@ from aml_mil.encoders import Encoder
 from aml_mil.runtime import PRECISION_DTYPES
 
 logger = logging.getLogger(__name__)
+
+# One engine of the process encodes at a time, and none while a module is traced for folding:
+# tracing replaces what a call of any module does, in every thread.
+_TURN = Lock()
 
 
 class TorchEngine:
@@ -61,7 +66,8 @@ class TorchEngine:
         self._views = views
         module = copy.deepcopy(encoder.module)
         if is_folded:
-            fold_batch_norms(module)
+            with _TURN:
+                fold_batch_norms(module)
         module = module.to(device=device, dtype=self._dtype)
         for layer in module.modules():
             # Running variances lose too much in 8 bits; the kernels take mixed types.
@@ -74,7 +80,7 @@ class TorchEngine:
         self._compute = CudaGraphs(self._features, device) if is_cuda else self._features
 
     def encode(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Encode a batch.
+        """Encode a batch; threads take turns.
 
         Args:
             images: [B, S, S, 3] RGB; B the same in every call.
@@ -83,6 +89,7 @@ class TorchEngine:
             Features, [V, B, D…].
         """
         with (
+            _TURN,
             torch.inference_mode(),
             _exact_arithmetic(self._device),
             _with_threads(self._threads),

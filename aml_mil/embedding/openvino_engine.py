@@ -8,6 +8,7 @@ import importlib.util
 import platform
 import sys
 import warnings
+from collections import deque
 from types import ModuleType
 from typing import Any
 
@@ -28,6 +29,8 @@ from aml_mil.runtime import count_own_cores, has_native_bf16
 INFERENCE_TYPES: dict[EnginePrecision, str] = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 # The same whatever the batch and the number of cores, so that they cannot change the bytes.
 IMAGES_PER_REQUEST = 8
+# Of a batch under way at once: a batch of 64 in four views. Each holds its images and features.
+MAX_REQUESTS = 32
 # A wrong graph gives other features altogether; rounding to bfloat16 stays far above.
 MIN_TRIAL_COSINE = 0.99
 
@@ -106,7 +109,9 @@ class OpenVinoEngine:
             if calibration is not None:
                 model = quantise(model, calibration, images_per_request=IMAGES_PER_REQUEST)
                 self.graph_sha256 = hash_graph(model)
-            self._queue = _compile(openvino, model, precision)
+            self._compiled = _compile(openvino, model, precision)
+            # Not a queue with callbacks: the core that has computed would wait for the interpreter.
+            self._idle: list[Any] = []
             found = self.encode(example)[views.index("identity")]
         except _failures(openvino) as error:
             reason = _last_line(error)
@@ -117,7 +122,7 @@ class OpenVinoEngine:
         _compare(found, expected, name=encoder.name)
 
     def encode(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Encode a batch.
+        """Encode a batch; several threads may do so at once, and no core waits between batches.
 
         Args:
             images: [B, S, S, 3] RGB.
@@ -127,19 +132,34 @@ class OpenVinoEngine:
         """
         shape = (len(self._views), len(images), *self._feature_shape)
         features: NDArray[np.float32] = np.empty(shape, dtype=np.float32)
-
-        def keep(request: Any, place: tuple[int, int]) -> None:
-            view, start = place
-            part = features[view, start : start + IMAGES_PER_REQUEST]
-            part[...] = request.get_output_tensor(0).data[: len(part)]
-
-        self._queue.set_callback(keep)
+        started: deque[tuple[Any, NDArray[np.float32]]] = deque()
         for view, name in enumerate(self._views):
             for start in range(0, len(images), IMAGES_PER_REQUEST):
-                pixels = view_pixels(images[start : start + IMAGES_PER_REQUEST], name)
-                self._queue.start_async({0: _fill(pixels)}, (view, start))
-        self._queue.wait_all()
+                if len(started) == MAX_REQUESTS:
+                    self._finish(*started.popleft())
+                stop = start + IMAGES_PER_REQUEST
+                request = self._start(images[start:stop], name)
+                started.append((request, features[view, start:stop]))
+        for request, place in started:
+            self._finish(request, place)
         return features
+
+    def _start(self, images: NDArray[np.uint8], view: str) -> Any:
+        """Start a request of one shape; what is missing of it stays black."""
+        try:
+            request = self._idle.pop()
+        except IndexError:
+            request = self._compiled.create_infer_request()
+        pixels = request.input_tensors[0].data
+        view_pixels(images, view, out=pixels[: len(images)])
+        pixels[len(images) :] = 0
+        request.start_async()
+        return request
+
+    def _finish(self, request: Any, place: NDArray[np.float32]) -> None:
+        request.wait()
+        place[...] = request.output_tensors[0].data[: len(place)]
+        self._idle.append(request)
 
 
 def check_precision_offered(precision: EnginePrecision) -> None:
@@ -194,15 +214,7 @@ def _compile(openvino: ModuleType, model: Any, precision: EnginePrecision) -> An
         "ENABLE_CPU_PINNING": False,
         "ENABLE_HYPER_THREADING": True,
     }
-    compiled = openvino.Core().compile_model(model, "CPU", settings)
-    return openvino.AsyncInferQueue(compiled, cores)
-
-
-def _fill(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Bring images to the one shape of a request; what is missing stays black."""
-    request: NDArray[np.uint8] = np.zeros((IMAGES_PER_REQUEST, *pixels.shape[1:]), dtype=np.uint8)
-    request[: len(pixels)] = pixels
-    return request
+    return openvino.Core().compile_model(model, "CPU", settings)
 
 
 def _compare(found: NDArray[np.float32], expected: NDArray[np.float32], *, name: str) -> None:

@@ -229,9 +229,12 @@ class StoreJob:
             )
             raise NumericsMismatchError(message)
 
-    def _encode(self, images: NDArray[np.uint8], owners: Sequence[str]) -> NDArray[np.float32]:
+    def _prepare(self) -> None:
         if self._view_encoder is None:  # a finished store needs none
             self._view_encoder = self._build()
+
+    def _encode(self, images: NDArray[np.uint8], owners: Sequence[str]) -> NDArray[np.float32]:
+        assert self._view_encoder is not None
         return self._view_encoder.encode(images, owners)
 
     def _new_images(self) -> NDArray[np.uint8]:
@@ -247,6 +250,7 @@ class StoreJob:
     def _pass(self, patients: Sequence[Patient], *, is_refresh: bool) -> EncodingPass:
         return EncodingPass(
             patients,
+            prepare=self._prepare,
             encode=self._encode,
             new_images=self._new_images,
             batch_size=self._numerics.batch_size,

@@ -7,7 +7,7 @@ from contextlib import closing
 
 from aml_mil.cohort import Cell, Patient
 from aml_mil.embedding.cells import LoadedCell, load_cell
-from aml_mil.embedding.encode import EncodingPass
+from aml_mil.embedding.encode import MAX_UNDER_WAY, EncodingPass
 from aml_mil.embedding.parallel import map_ahead
 from aml_mil.embedding.records import EmbedProgress, Phase
 from aml_mil.embedding.stain import Colour, load_normalised
@@ -37,7 +37,8 @@ def run_passes(
     patients = {patient.patient_id: patient for each in passes for patient in each.patients}
     if not patients:
         return
-    executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="encoder")
+    # As many as a pass has under way: an engine that can begins the next batch before it ends one.
+    executor = ThreadPoolExecutor(max_workers=MAX_UNDER_WAY, thread_name_prefix="encoder")
     for each in passes:
         each.begin(executor)
     started = time.perf_counter()

@@ -4,6 +4,7 @@ V views, B images, S pixels a side, D… the shape of one image's features.
 """
 
 from collections.abc import Callable, Sequence
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,7 @@ class ViewEncoder:
         image_size_px: int,
     ) -> None:
         self._num_views = len(views)
+        self._turn = Lock()
         kind = shared_kind(views)
         self._augment = None if kind is None else SharedViews(kind, image_size_px)
         self._engine = build(views[:1] if self._augment else views)
@@ -47,8 +49,9 @@ class ViewEncoder:
         features = self._engine.encode(images)
         if self._augment is None:
             return features
-        viewed = [
-            self._engine.encode(self._augment(images, patient_ids, view=view))
-            for view in range(1, self._num_views)
-        ]
+        with self._turn:  # the augmentation has one state
+            viewed = [
+                self._engine.encode(self._augment(images, patient_ids, view=view))
+                for view in range(1, self._num_views)
+            ]
         return np.concatenate([features, *viewed])

@@ -4,6 +4,7 @@ import re
 from types import MappingProxyType
 from typing import Literal
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -80,14 +81,18 @@ def view_images(images: Tensor, view: str) -> Tensor:
     return viewed.contiguous(memory_format=torch.channels_last)
 
 
-def view_pixels(images: NDArray[np.uint8], view: str) -> NDArray[np.uint8]:
+def view_pixels(images: NDArray[np.uint8], view: str, *, out: NDArray[np.uint8]) -> None:
     """Make one view of a batch of pixels.
 
     Args:
         images: [B, S, S, 3].
         view: As in `view_images`.
-
-    Returns:
-        The view; it shares the memory of the images.
+        out: Where it is written, [B, S, S, 3].
     """
-    return np.flip(images, tuple(axis - 1 for axis in FLIPPED_AXES[view]))
+    axes = FLIPPED_AXES[view]
+    if not axes:
+        out[...] = images
+        return
+    code = -1 if len(axes) == 2 else axes[0] - 2  # OpenCV's: 0 up and down, 1 left and right
+    for image, place in zip(images, out, strict=True):
+        cv2.flip(image, code, dst=place)

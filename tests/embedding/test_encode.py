@@ -30,6 +30,7 @@ def loaded_cells(patient):
 def make_pass(patients, encode, committed):
     return EncodingPass(
         patients,
+        prepare=lambda: None,
         encode=encode,
         new_images=lambda: np.zeros((BATCH_SIZE, SIZE_PX, SIZE_PX, 3), dtype=np.uint8),
         batch_size=BATCH_SIZE,

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -75,6 +76,18 @@ def test_the_number_of_cores_changes_no_bit(any_encoder, cells, monkeypatch):
         monkeypatch.setattr(openvino_engine, "count_own_cores", lambda cores=cores: cores)
         found.append(OpenVinoEngine(any_encoder, precision="fp32", views=FLIPS).encode(cells))
     np.testing.assert_array_equal(*found)
+
+
+def test_threads_encode_at_once_each_its_own_and_more_than_is_under_way(resnet, cells):
+    ready = OpenVinoEngine(resnet, precision="fp32", views=FLIPS)
+    rng = np.random.default_rng(2)
+    batches = [rng.permuted(np.tile(cells, (8, 1, 1, 1)), axis=0) for _ in range(6)]
+    num_requests = len(FLIPS) * len(batches[0]) / openvino_engine.IMAGES_PER_REQUEST
+    assert num_requests > openvino_engine.MAX_REQUESTS
+    expected = [ready.encode(batch) for batch in batches]
+    with ThreadPoolExecutor(3) as executor:
+        for found, wanted in zip(executor.map(ready.encode, batches), expected, strict=True):
+            np.testing.assert_array_equal(found, wanted)
 
 
 def test_a_stored_flip_equals_encoding_the_flipped_image(resnet, cells):
