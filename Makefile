@@ -8,12 +8,16 @@ DEMO := .demo
 OFFLINE ?= offline
 COHORT ?= $(DEMO)/cohort
 STUDY ?= study
+GPU_PYTHON ?= 3.12
+GPU_LACKS ?= zarr msgspec donfig numcodecs google-crc32c imagecodecs simplejpeg natsort umap-learn pynndescent \
+  albumentations albucore==0.0.24 stringzilla simsimd pydantic pydantic-core annotated-types typing-inspection \
+  bokeh tornado xyzservices
 DEMO_PATIENTS ?= 60
 DEMO_CELLS ?= 50
 
 export NO_ALBUMENTATIONS_UPDATE = 1
 
-.PHONY: demo offline-pack study setup test test-slow test-gpu check fix lint types layers clean
+.PHONY: demo gpu-pack offline-pack study setup test test-slow test-gpu check fix lint types layers clean
 .DEFAULT_GOAL := check
 
 setup: $(STAMP)
@@ -41,6 +45,14 @@ offline-pack: $(STAMP)
 	  'venv/bin/python -m pip install --quiet --no-index --find-links wheels aml-mil' \
 	  'mkdir -p cohort && tar -xf cohort.tar -C cohort' 'venv/bin/aml-mil doctor cohort' > $(OFFLINE)/install.sh
 	chmod +x $(OFFLINE)/install.sh
+
+# For a GPU machine that has torch and timm and no network: wheels of what it lacks, for its Python. There:
+# python3 -m pip install --no-index --no-deps --target site gpu-pack/*.whl
+# PYTHONPATH=site:. python3 -m benchmarks.on_gpu figures
+gpu-pack: $(STAMP)
+	$(BIN)/python -m pip download --quiet --no-deps --only-binary=:all: --implementation cp --python-version $(GPU_PYTHON) \
+	  $(foreach n,17 24 27 28 31 34,--platform manylinux_2_$(n)_x86_64) --platform manylinux2014_x86_64 --platform manylinux1_x86_64 \
+	  --dest gpu-pack $(GPU_LACKS)
 
 # The paper's study: make study COHORT=/path CELLS=/path [STUDY=study] [STUDY_FLAGS='--budget medium …'].
 study: $(STAMP)

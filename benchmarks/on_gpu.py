@@ -18,8 +18,12 @@ from benchmarks.embed_throughput import draw_cohort
 
 EMBED = "embed_throughput --kind tif --cells 101947 --cells-per-patient 467 --rounds 1"
 MAPS = "fit_paper --map-side 5 --views 1 --seconds 10"
+GPU_TESTS = (
+    "tests/embedding/test_engine.py tests/embedding/test_cuda_graph.py "
+    "tests/mil/engine/test_devices.py tests/ssl/test_devices.py"
+)
 STEPS: Mapping[str, str] = {
-    "tests": "pytest -q -m gpu",
+    "tests": f"pytest -q -m gpu {GPU_TESTS}",
     "fit-15": "benchmarks.fit_paper --seconds 15",
     "fit-60": "benchmarks.fit_paper --seconds 5 --seeds 12",
     "fit": "benchmarks.fit_throughput --device cuda --full --rounds 1 --seconds 3",
