@@ -25,7 +25,7 @@ class PatientInProgress:
     patient: Patient
     hashes: list[tuple[str, str]] = field(default_factory=list)
     cells: list[Cell] = field(default_factory=list)
-    colours: list[NDArray[np.float32]] = field(default_factory=list)
+    colours: NDArray[np.float32]
     features: FeatureRows
     quarantined: list[QuarantinedFile] = field(default_factory=list)
     io_errors: list[str] = field(default_factory=list)
@@ -64,7 +64,7 @@ class PatientInProgress:
             features=features[0],
             views=features[1:] if len(features) > 1 else None,
             instance_ids=tuple(cell.instance_id for cell in self.cells),
-            colour=np.stack(self.colours),
+            colour=self.colours[: len(self.cells)],
             instance_labels=annotations.instance_labels,
             smear=annotations.smear,
             coords=annotations.coords,
@@ -142,8 +142,12 @@ class Assembly:
         patient = loaded.patient
         progress = self._patients.get(patient.patient_id)
         if progress is None:
-            rows = FeatureRows(len(patient.cells), dtype=self._dtype)
-            progress = PatientInProgress(patient=patient, features=rows)
+            num_cells = len(patient.cells)
+            progress = PatientInProgress(
+                patient=patient,
+                colours=np.empty((num_cells, 6), dtype=np.float32),
+                features=FeatureRows(num_cells, dtype=self._dtype),
+            )
             self._patients[patient.patient_id] = progress
         name = loaded.cell.instance_id
         if loaded.io_error:
@@ -157,8 +161,8 @@ class Assembly:
             self._images = self._idle.pop() if self._idle else self._new_images()
         self._images[len(self._owners)] = loaded.image
         self._owners.append(progress)
+        progress.colours[len(progress.cells)] = loaded.colour
         progress.cells.append(loaded.cell)
-        progress.colours.append(loaded.colour)
 
     def take_batch(self) -> Batch | None:
         """Give away the images collected so far, and begin anew; None if there are none."""

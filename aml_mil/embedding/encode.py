@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +27,8 @@ class EncodingPass:
 
     Args:
         patients: Whose bags are to be made.
-        prepare: Makes ready to encode; called once, if there is anything to encode, while no pass
-            encodes.
+        prepare: Makes ready to encode, and gives how many batches are encoded at once; called if
+            there is anything to encode, while no pass encodes.
         encode: Takes a batch of images, [B, S, S, 3], and the ids of the patients they are of;
             gives features of all views, [V, B, D…].
         new_images: Makes memory for a batch of images.
@@ -49,7 +49,7 @@ class EncodingPass:
         self,
         patients: Sequence[Patient],
         *,
-        prepare: Callable[[], None],
+        prepare: Callable[[], int],
         encode: Callable[[NDArray[np.uint8], Sequence[str]], NDArray[np.float32]],
         new_images: Callable[[], NDArray[np.uint8]],
         batch_size: int,
@@ -71,16 +71,13 @@ class EncodingPass:
         self._log = log
         self._assembly = Assembly(new_images=new_images, dtype=dtype)
         self._under_way: deque[tuple[Batch, Future[NDArray[np.float32]]]] = deque()
+        self._threads: ThreadPoolExecutor | None = None
 
-    def begin(self, executor: Executor) -> None:
-        """Make ready to encode, and fail the patients of whom no cell will come.
-
-        Args:
-            executor: Encodes batches outside of this thread.
-        """
-        self._executor = executor
+    def begin(self) -> None:
+        """Make ready to encode, and fail the patients of whom no cell will come."""
         if any(patient.cells for patient in self.patients):
-            self._prepare()
+            num_at_once = min(self._prepare(), MAX_UNDER_WAY)
+            self._threads = ThreadPoolExecutor(num_at_once, thread_name_prefix="encoder")
         for patient in self.patients:
             if not patient.cells:
                 self._fail(patient.patient_id, self._no_cells)
@@ -109,6 +106,11 @@ class EncodingPass:
             self._distribute(*self._under_way.popleft())
         self._commit_complete()
 
+    def close(self) -> None:
+        """Let go of the threads; what is not encoded yet stays undone."""
+        if self._threads is not None:
+            self._threads.shutdown(wait=True, cancel_futures=True)
+
     def _admit(self, loaded: LoadedCell) -> None:
         if loaded.damage and self._strict:
             where = f"{loaded.patient.patient_id}/{loaded.cell.instance_id}"
@@ -127,7 +129,8 @@ class EncodingPass:
         if len(self._under_way) == MAX_UNDER_WAY:
             encoded = self._under_way.popleft()
             encoded[1].result()
-        future = self._executor.submit(self._encode, batch.images, batch.patient_ids)
+        assert self._threads is not None
+        future = self._threads.submit(self._encode, batch.images, batch.patient_ids)
         self._under_way.append((batch, future))
         if encoded is not None:
             self._distribute(*encoded)

@@ -46,6 +46,7 @@ class TorchEngine:
         is_folded: Fold batch normalisations into the convolutions before them.
 
     Attributes:
+        num_at_once: 1.
         num_halvings: How often the memory of the device was too small for as many images at once.
     """
 
@@ -59,6 +60,7 @@ class TorchEngine:
         threads: int | None = None,
         is_folded: bool = False,
     ) -> None:
+        self.num_at_once = 1
         self.num_halvings = 0
         self._device = device
         self._threads = threads

@@ -26,7 +26,13 @@ MIN_ENCODINGS = 1_000
 
 
 class Engine(Protocol):
-    """Encodes batches; an image's features depend on the image alone."""
+    """Encodes batches; an image's features depend on the image alone.
+
+    Attributes:
+        num_at_once: Batches of several threads that it encodes at once.
+    """
+
+    num_at_once: int
 
     def encode(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Encode images, [B, S, S, 3]; gives features of all views, [V, B, D…]."""

@@ -73,6 +73,7 @@ class OpenVinoEngine:
         calibration: [N, S, S, 3], cells to take the ranges of int8 from; for int8 only.
 
     Attributes:
+        num_at_once: 2: no core waits while a batch is ended and the next begun.
         graph_sha256: Hash of the int8 graph; "" for another precision.
 
     Raises:
@@ -93,6 +94,7 @@ class OpenVinoEngine:
                 f"expected cells to calibrate with for int8 and for nothing else, got {precision}"
             )
             raise EngineError(message)
+        self.num_at_once = 2
         self.graph_sha256 = ""
         self._views = views
         self._feature_shape = encoder.feature_shape

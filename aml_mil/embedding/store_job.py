@@ -229,9 +229,10 @@ class StoreJob:
             )
             raise NumericsMismatchError(message)
 
-    def _prepare(self) -> None:
+    def _prepare(self) -> int:
         if self._view_encoder is None:  # a finished store needs none
             self._view_encoder = self._build()
+        return self._view_encoder.num_at_once
 
     def _encode(self, images: NDArray[np.uint8], owners: Sequence[str]) -> NDArray[np.float32]:
         assert self._view_encoder is not None

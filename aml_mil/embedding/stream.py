@@ -2,12 +2,11 @@
 
 import time
 from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 from aml_mil.cohort import Cell, Patient
 from aml_mil.embedding.cells import LoadedCell, load_cell
-from aml_mil.embedding.encode import MAX_UNDER_WAY, EncodingPass
+from aml_mil.embedding.encode import EncodingPass
 from aml_mil.embedding.parallel import map_ahead
 from aml_mil.embedding.records import EmbedProgress, Phase
 from aml_mil.embedding.stain import Colour, load_normalised
@@ -37,11 +36,6 @@ def run_passes(
     patients = {patient.patient_id: patient for each in passes for patient in each.patients}
     if not patients:
         return
-    # As many as a pass has under way: an engine that can begins the next batch before it ends one.
-    executor = ThreadPoolExecutor(max_workers=MAX_UNDER_WAY, thread_name_prefix="encoder")
-    for each in passes:
-        each.begin(executor)
-    started = time.perf_counter()
     num_seen = 0
 
     def progress() -> EmbedProgress:
@@ -62,6 +56,9 @@ def run_passes(
         reference=reference,
     )
     try:
+        for each in passes:
+            each.begin()
+        started = time.perf_counter()
         with closing(cells):
             for loaded in cells:
                 num_seen += 1
@@ -72,7 +69,8 @@ def run_passes(
             each.end()
             each.done.seconds = time.perf_counter() - started
     finally:
-        executor.shutdown(wait=True, cancel_futures=True)
+        for each in passes:
+            each.close()
     yield progress()
 
 

@@ -21,6 +21,9 @@ class ViewEncoder:
         build: Makes an engine for views that it can make itself.
         views: Names of the views, in the order of the result.
         image_size_px: Side of the images.
+
+    Attributes:
+        num_at_once: Batches that its engine encodes at once.
     """
 
     def __init__(
@@ -35,6 +38,7 @@ class ViewEncoder:
         kind = shared_kind(views)
         self._augment = None if kind is None else SharedViews(kind, image_size_px)
         self._engine = build(views[:1] if self._augment else views)
+        self.num_at_once = self._engine.num_at_once
 
     def encode(self, images: NDArray[np.uint8], patient_ids: Sequence[str]) -> NDArray[np.float32]:
         """Encode a batch.

@@ -1,7 +1,7 @@
 """The pass over a stream of cells: what is under way at once, and what becomes of failures."""
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ def loaded_cells(patient):
 def make_pass(patients, encode, committed):
     return EncodingPass(
         patients,
-        prepare=lambda: None,
+        prepare=lambda: 1,
         encode=encode,
         new_images=lambda: np.zeros((BATCH_SIZE, SIZE_PX, SIZE_PX, 3), dtype=np.uint8),
         batch_size=BATCH_SIZE,
@@ -56,8 +56,8 @@ def test_cells_keep_their_features_though_the_memory_of_batches_is_used_again(tm
         return first_pixels(images, patient_ids)
 
     pass_ = make_pass(patients, encode, committed)
-    with ThreadPoolExecutor(1) as executor:
-        pass_.begin(executor)
+    with closing(pass_):
+        pass_.begin()
         for patient in patients:
             for loaded in loaded_cells(patient):
                 pass_.take(loaded)
@@ -85,8 +85,8 @@ def test_filling_goes_on_while_a_batch_is_encoded_up_to_a_bound(tmp_path):
             num_taken.append(1)
         pass_.end()
 
-    with ThreadPoolExecutor(1) as executor:
-        pass_.begin(executor)
+    with closing(pass_):
+        pass_.begin()
         filling = threading.Thread(target=fill)
         filling.start()
         filling.join(0.3)
@@ -115,8 +115,8 @@ def test_what_the_encoder_raises_stops_the_pass_and_nothing_of_it_is_committed(t
             pass_.take(loaded)
         pass_.end()
 
-    with ThreadPoolExecutor(1) as executor:
-        pass_.begin(executor)
+    with closing(pass_):
+        pass_.begin()
         with pytest.raises(RuntimeError, match="the device is gone"):
             work()
     assert not committed
