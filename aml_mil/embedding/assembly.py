@@ -23,12 +23,18 @@ class PatientInProgress:
     """What is known of a patient whose cells are under way."""
 
     patient: Patient
-    hashes: list[tuple[str, str]] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
+    sha256s: list[str] = field(default_factory=list)
     cells: list[Cell] = field(default_factory=list)
     colours: NDArray[np.float32]
     features: FeatureRows
     quarantined: list[QuarantinedFile] = field(default_factory=list)
     io_errors: list[str] = field(default_factory=list)
+
+    @property
+    def hashes(self) -> Iterator[tuple[str, str]]:
+        """Name and SHA-256 of each file that could be read."""
+        return zip(self.files, self.sha256s, strict=True)
 
     @property
     def num_arrived(self) -> int:
@@ -153,7 +159,8 @@ class Assembly:
         if loaded.io_error:
             progress.io_errors.append(f"{name}: {loaded.io_error}")
             return
-        progress.hashes.append((name, loaded.sha256))
+        progress.files.append(name)
+        progress.sha256s.append(loaded.sha256)
         if loaded.image is None or loaded.colour is None:
             progress.quarantined.append(QuarantinedFile(file=name, reason=loaded.damage))
             return
