@@ -58,15 +58,19 @@ def draw_cohort(root: Path, *, num_cells: int, cells_per_patient: int, kind: str
         for path in folder.rglob("*.tif"):
             Image.open(path).convert("RGB").save(path.with_suffix(".jpg"), quality=92)
             path.unlink()
-        table = folder / "cell_annotations.csv"
-        table.write_text(table.read_text().replace(".tif", ".jpg"))
+        types = folder / "cell_annotations.csv"
+        types.write_text(types.read_text().replace(".tif", ".jpg"))
+    table = folder / "metadata.csv"
+    rows = {row.split(",")[1]: row for row in table.read_text().splitlines()[1:]}
     drawn = sorted(path for path in (folder / "data").glob("*/*") if path.is_dir())
-    with (folder / "metadata.csv").open("a") as patients:
+    with table.open("a") as patients:
         for number in range(num_patients - num_drawn):
             source = drawn[number % num_drawn]
             copy = source.with_name(f"{source.name}-{number}")
             shutil.copytree(source, copy)
-            patients.write(f"{copy.name},{copy.parent.name}\n")
+            patients.write(
+                rows[source.name].replace(f",{source.name},", f",{copy.name},", 1) + "\n"
+            )
     return folder
 
 
