@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,42 +29,27 @@ from tabulate import tabulate
 
 from aml_mil.runtime import describe_device, resolve_device
 from benchmarks.fit_steps import Job, Measured, find_loops, measure
-from stores import Bag, Manifest, create_store
+from benchmarks.store_io import VIEWS, make_manifest, write_store
+from stores import Bag
 
 CLASSES = ("APL", "CBFB", "NPM1", "RUNX1", "control")
-VIEWS = ("identity", "hflip", "vflip", "both")
 DIM = 512
 TRAINING_SHARE = 0.6
 
 
-def write_store(path: Path, given: argparse.Namespace) -> None:
-    """Draw a store of the paper's size."""
-    sides = (given.map_side,) * 2 if given.map_side else ()
-    manifest = Manifest(
-        encoder="none",
-        architecture="none",
-        weights="none",
-        weights_sha256="0" * 64,
-        preprocessing={},
-        numerics={},
-        views=VIEWS[: given.views],
-        feature_shape=(DIM, *sides),
-        trained_on=(),
-    )
+def draw_bags(given: argparse.Namespace, sides: tuple[int, ...]) -> Iterator[Bag]:
+    """Draw patients of equal size, one after the other."""
     generator = np.random.default_rng(0)
-    with create_store(path, manifest) as store:
-        for number in range(given.patients):
-            shape = (given.views, given.cells, DIM, *sides)
-            features = generator.standard_normal(shape, dtype=np.float32).astype(np.float16)
-            store.write(
-                Bag(
-                    bag_id=f"P{number:04d}",
-                    label=CLASSES[number % len(CLASSES)],
-                    features=features[0],
-                    views=features[1:] if given.views > 1 else None,
-                    instance_ids=tuple(f"image_{cell}.tif" for cell in range(given.cells)),
-                )
-            )
+    for number in range(given.patients):
+        shape = (given.views, given.cells, DIM, *sides)
+        features = generator.standard_normal(shape, dtype=np.float32).astype(np.float16)
+        yield Bag(
+            bag_id=f"P{number:04d}",
+            label=CLASSES[number % len(CLASSES)],
+            features=features[0],
+            views=features[1:] if given.views > 1 else None,
+            instance_ids=tuple(f"image_{cell}.tif" for cell in range(given.cells)),
+        )
 
 
 def time_fit(store: Path, given: argparse.Namespace) -> tuple[float, float]:
@@ -118,7 +103,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     num_bags = int(given.patients * TRAINING_SHARE) * given.epochs * 5 * given.seeds
     with tempfile.TemporaryDirectory() as folder:
         store = Path(folder) / "paper.zarr"
-        write_store(store, given)
+        sides = (given.map_side,) * 2 if given.map_side else ()
+        write_store(store, draw_bags(given, sides), make_manifest(given.views, (DIM, *sides)))
         command_s, training_s = time_fit(store, given)
         loops = {p: time_loop(store, given, precision=p) for p in ("fp32", "bf16")}
     loop_s = {p: num_bags / loop.bags_per_s for p, loop in loops.items()}

@@ -16,8 +16,7 @@ from pathlib import Path
 
 from benchmarks.embed_throughput import draw_cohort
 
-EMBED = "embed_throughput --kind tif --cells 101947 --cells-per-patient 467 --rounds 1"
-MAPS = "fit_paper --map-side 5 --views 1 --seconds 10"
+EMBED = "benchmarks.embed_throughput --kind tif --cells 101947 --cells-per-patient 467 --rounds 1"
 GPU_TESTS = (
     "tests/embedding/test_engine.py tests/embedding/test_cuda_graph.py "
     "tests/mil/engine/test_devices.py tests/ssl/test_devices.py"
@@ -27,10 +26,10 @@ STEPS: Mapping[str, str] = {
     "fit-15": "benchmarks.fit_paper --seconds 15",
     "fit-60": "benchmarks.fit_paper --seconds 5 --seeds 12",
     "fit": "benchmarks.fit_throughput --device cuda --full --rounds 1 --seconds 3",
-    "embed-4": f"benchmarks.{EMBED} --views flips",
-    "embed-1": f"benchmarks.{EMBED} --views identity",
+    "embed-4": f"{EMBED} --views flips",
+    "embed-1": f"{EMBED} --views identity",
     "pretrain": "benchmarks.pretrain_throughput COHORT --steps 20",
-    "fit-maps": f"benchmarks.{MAPS}",
+    "fit-maps": "benchmarks.fit_paper --map-side 5 --views 1 --seconds 10",
 }
 PRETRAIN_CELLS = 4_096
 
@@ -42,10 +41,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--only", default=",".join(STEPS), help="steps, separated by commas")
     parser.add_argument("--limit-s", type=float, default=540, help="of each step")
     given = parser.parse_args(arguments)
+    names = given.only.split(",")
+    if unknown := set(names) - set(STEPS):
+        parser.error(f"unknown steps {', '.join(sorted(unknown))}; there are {', '.join(STEPS)}")
     given.out.mkdir(parents=True, exist_ok=True)
     failed = []
     with tempfile.TemporaryDirectory() as folder:
-        for name in given.only.split(","):
+        for name in names:
             words = STEPS[name].split()
             if "COHORT" in words:
                 cohort = draw_cohort(

@@ -16,7 +16,7 @@ import argparse
 import json
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -69,8 +69,8 @@ def draw_bags(given: argparse.Namespace) -> list[Bag]:
     ]
 
 
-def make_manifest(given: argparse.Namespace) -> Manifest:
-    """Describe the store."""
+def make_manifest(num_views: int, feature_shape: tuple[int, ...]) -> Manifest:
+    """Describe a drawn store."""
     return Manifest(
         encoder="none",
         architecture="none",
@@ -78,8 +78,9 @@ def make_manifest(given: argparse.Namespace) -> Manifest:
         weights_sha256="0" * 64,
         preprocessing={},
         numerics={},
-        views=VIEWS[: given.views],
-        feature_shape=(given.dim,),
+        views=VIEWS[:num_views],
+        feature_shape=feature_shape,
+        trained_on=(),
     )
 
 
@@ -89,7 +90,7 @@ def whole(bag: Bag) -> NDArray[Any]:
     return np.concatenate([bag.features[None], *views])
 
 
-def write_store(path: Path, bags: Sequence[Bag], manifest: Manifest) -> None:
+def write_store(path: Path, bags: Iterable[Bag], manifest: Manifest) -> None:
     """Commit every bag, each synced to the disk."""
     with create_store(path, manifest) as store:
         for bag in bags:
@@ -135,7 +136,11 @@ def read_into(path: Path, target: NDArray[np.uint8]) -> None:
 
 def run(folder: Path, given: argparse.Namespace) -> dict[str, Any]:
     """Measure all layouts below a folder."""
-    bags, manifest, rounds = draw_bags(given), make_manifest(given), given.rounds
+    bags, manifest, rounds = (
+        draw_bags(given),
+        make_manifest(given.views, (given.dim,)),
+        given.rounds,
+    )
     numbers = np.concatenate([whole(bag) for bag in bags], axis=1)
     raw, npy = folder / "raw.bin", folder / "all.npy"
     numbers.tofile(raw)

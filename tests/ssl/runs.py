@@ -55,3 +55,10 @@ def small_run(
     """A run on the CPU."""
     config = small_config(method, **changes)
     return PretrainRun(pool, config, out, device=torch.device("cpu"), is_resumed=is_resumed)
+
+
+def finish(run: PretrainRun) -> PretrainRun:
+    """Train to the end."""
+    for _ in run.train():
+        pass
+    return run

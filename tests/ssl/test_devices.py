@@ -12,7 +12,7 @@ from aml_mil.ssl.optimiser import LayerwiseOptimiser
 from aml_mil.ssl.pool import ImagePool
 from aml_mil.ssl.pretrain import PretrainRun
 from tests.no_gpu import CUDA, pretend_to_move, pretended_gpu
-from tests.ssl.runs import small_config
+from tests.ssl.runs import finish, small_config
 
 METHODS = tuple(CONFIGS)
 BATCH_SIZE, SIDE_PX = 8, 32
@@ -41,12 +41,6 @@ def test_no_operand_of_a_step_is_left_on_the_cpu(method: str) -> None:
             network.before_update(step)
             optimiser.step(network.values_at(step))
             network.after_update(step)
-
-
-def finish(run: PretrainRun) -> PretrainRun:
-    for _ in run.train():
-        pass
-    return run
 
 
 @pytest.mark.gpu

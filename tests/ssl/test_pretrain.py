@@ -15,15 +15,9 @@ from aml_mil.ssl.methods import CONFIGS
 from aml_mil.ssl.monitor import encode
 from aml_mil.ssl.pool import ImagePool
 from aml_mil.ssl.pretrain import PretrainRun
-from tests.ssl.runs import small_run
+from tests.ssl.runs import finish, small_run
 
 METHODS = tuple(CONFIGS)
-
-
-def finish(run: PretrainRun) -> PretrainRun:
-    for _ in run.train():
-        pass
-    return run
 
 
 def stop_after(run: PretrainRun, steps: int) -> None:
