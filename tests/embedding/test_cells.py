@@ -1,6 +1,7 @@
 """One cell file."""
 
 import hashlib
+import math
 
 import numpy as np
 import pytest
@@ -39,6 +40,16 @@ def test_colour_is_exact_before_it_is_rounded(side_px):
 def test_one_colour_everywhere_has_no_deviation():
     image = np.full((144, 144, 3), (200, 0, 255), dtype=np.uint8)
     np.testing.assert_array_equal(measure_colour(image), [200, 0, 255, 0, 0, 0])
+
+
+def test_the_colour_of_the_largest_picture_is_exact():
+    image = np.full((1024, 4096, 3), 255, dtype=np.uint8)
+    image[0, 0] = 254
+    num = 1024 * 4096
+    total, squares = 255 * num - 1, 255**2 * num - 255**2 + 254**2
+    deviation = math.sqrt(num * squares - total**2) / num
+    expected = np.float32([total / num] * 3 + [deviation] * 3)
+    np.testing.assert_array_equal(measure_colour(image), expected)
 
 
 def test_a_loaded_cell_is_fitted_and_its_colour_is_that_of_the_fitted_image(tmp_path):
