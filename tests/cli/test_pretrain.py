@@ -1,9 +1,5 @@
 import json
-import os
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +7,7 @@ from PIL import Image
 
 from aml_mil.encoders import read_checkpoint
 from cli.main import main
+from tests.signalled import run_until
 from tests.ssl.conftest import TYPES, paint
 
 SMALL = [
@@ -158,25 +155,22 @@ def test_a_foreign_file_is_converted(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 @pytest.mark.slow
 def test_a_terminated_run_goes_on_to_the_same_loss_curve(cohort: Path, tmp_path: Path) -> None:
-    small = [*SMALL, "--epochs", "12", "--workers", "1"]
-    command = [sys.executable, "-m", "cli", "pretrain", "simclr", str(cohort), *small, "--out"]
+    words = ["pretrain", "simclr", cohort, *SMALL, "--epochs", "6", "--workers", "1", "--out"]
     out, whole = tmp_path / "cut.safetensors", tmp_path / "whole.safetensors"
-    with subprocess.Popen(
-        [*command, str(out)], stderr=subprocess.PIPE, text=True, start_new_session=True
-    ) as process:
-        deadline = time.monotonic() + 120
-        while not out.exists() and time.monotonic() < deadline:
-            time.sleep(0.02)
-        os.killpg(process.pid, signal.SIGTERM)  # as a scheduler does: workers get it, too
-        assert process.stderr is not None
-        said = process.stderr.read()
-    assert process.returncode == 1
+    code, said = run_until(
+        "aml_mil.ssl.pretrain.write_state",  # before the first epoch, and after it
+        calls=2,
+        signal=signal.SIGTERM,  # as a scheduler does: workers get it, too
+        words=[*words, out],
+    )
+    assert code == 1
     assert "--resume goes on" in said
-    subprocess.run([*command, str(out), "--resume"], check=True, capture_output=True)
-    subprocess.run([*command, str(whole)], check=True, capture_output=True)
+    assert len(out.with_suffix(".history.csv").read_text().splitlines()) == 3
+    for rest in ([out, "--resume"], [whole]):
+        assert main([str(word) for word in (*words, *rest)]) == 0
     curves = [
         [line.split(",")[:3] for line in path.with_suffix(".history.csv").read_text().splitlines()]
         for path in (out, whole)
     ]
-    assert len(curves[0]) == 14
+    assert len(curves[0]) == 8
     assert curves[0] == curves[1]

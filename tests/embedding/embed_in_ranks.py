@@ -1,4 +1,4 @@
-"""Embed a cohort in several processes, any of which may be killed; one line says how each ended.
+"""Embed a cohort in several processes, one of which may be killed on the way.
 
 ``python -m tests.embedding.embed_in_ranks`` reads a list of runs from stdin, forks the processes of
 each, and prints their exit codes: a negative one is the signal that ended the process.
@@ -23,16 +23,20 @@ from aml_mil.ssl.ranks import rank
 from tests.embedding.drawing import start, tiny_encoder
 
 LEFT_ALONE = 3
-GRACE_S = 5.0
+PATIENCE_S = 120.0
 
 
-def embed_share(cohort: str, store: str, *, pause_s: float, **settings: object) -> int:
+def embed_share(
+    cohort: str, store: str, *, kill_at: int | None, after_s: float, **settings: object
+) -> int:
     """Work as one of the processes; the first writes its summary beside the store."""
     dist.init_process_group(BACKEND, timeout=PATIENCE)
     run = start(Path(cohort), Path(store), tiny_encoder(), **settings)
     try:
-        for _ in run:
-            time.sleep(pause_s)
+        for number, _ in enumerate(run):
+            if number == kill_at:
+                time.sleep(after_s)  # its threads go on
+                os.kill(os.getpid(), signal.SIGKILL)
     except EmbedError as error:
         Path(f"{store}.{rank()}.error").write_text(str(error))
         return LEFT_ALONE
@@ -45,7 +49,9 @@ def embed_share(cohort: str, store: str, *, pause_s: float, **settings: object) 
     return 0
 
 
-def fork_ranks(settings: dict[str, Any], *, num_ranks: int) -> list[int]:
+def fork_ranks(
+    settings: dict[str, Any], *, num_ranks: int, victim: int | None, kill_at: int
+) -> list[int]:
     """Fork the processes; gives their ids in the order of the ranks."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -60,7 +66,7 @@ def fork_ranks(settings: dict[str, Any], *, num_ranks: int) -> list[int]:
         os.environ |= {"RANK": str(number), "WORLD_SIZE": str(num_ranks)}
         code = 1
         try:
-            code = embed_share(**settings)
+            code = embed_share(kill_at=kill_at if number == victim else None, **settings)
         finally:
             sys.stderr.flush()
             os._exit(code)
@@ -68,21 +74,32 @@ def fork_ranks(settings: dict[str, Any], *, num_ranks: int) -> list[int]:
 
 
 def run_ranks(
-    *, num_ranks: int, victim: int | None = None, after_s: float = 0.0, **settings: Any
+    *,
+    num_ranks: int,
+    victim: int | None = None,
+    kill_at: int = 0,
+    after_s: float = 0.0,
+    **settings: Any,
 ) -> list[int]:
-    """Run the processes, kill one of them on the way, and wait for all."""
-    settings = {"pause_s": 0.0, **settings}
-    children = fork_ranks(settings, num_ranks=num_ranks)
+    """Run the processes, and give their exit codes in the order of the ranks.
+
+    Args:
+        num_ranks: How many there are.
+        victim: Which of them is killed on the way.
+        kill_at: After how many steps.
+        after_s: How much later, in seconds.
+        settings: Of the run.
+    """
+    children = fork_ranks(
+        {"after_s": after_s, **settings}, num_ranks=num_ranks, victim=victim, kill_at=kill_at
+    )
     codes: dict[int, int] = {}
-    if victim is not None:
-        time.sleep(after_s)
-        os.kill(children[victim], signal.SIGKILL)
-        deadline = time.monotonic() + GRACE_S
-        while len(codes) < num_ranks and time.monotonic() < deadline:
-            time.sleep(0.02)
-            codes |= reap(children, codes, os.WNOHANG)
-        for child in set(children) - codes.keys():  # as torchrun does
-            os.kill(child, signal.SIGTERM)
+    deadline = time.monotonic() + PATIENCE_S
+    while len(codes) < num_ranks and time.monotonic() < deadline:
+        time.sleep(0.02)
+        codes |= reap(children, codes, os.WNOHANG)
+    for child in set(children) - codes.keys():  # it does not notice that it is alone
+        os.kill(child, signal.SIGTERM)
     codes |= reap(children, codes, 0)
     return [codes[child] for child in children]
 

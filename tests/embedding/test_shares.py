@@ -22,6 +22,7 @@ from tests.threads import one_thread
 
 REPOSITORY = Path(__file__).parents[2]
 NUM_PATIENTS = 10
+NUM_KILLS = 10
 NUM_CELLS = sum(range(5, 5 + NUM_PATIENTS))
 
 
@@ -136,22 +137,28 @@ def test_a_killed_process_loses_its_unfinished_bags_only(
 ):
     seed = random.SystemRandom().randrange(2**32)
     moments = random.Random(seed)
-    job = {"cohort": str(cohort_of_ten), "store": str(store_path), "num_ranks": 2}
-    runs = [
-        {**job, "pause_s": 0.04, "victim": moments.randrange(2), "after_s": moments.uniform(0, 0.9)}
-        for _ in range(10)
+    paths = [tmp_path / f"{number}{store_path.suffix}" for number in range(NUM_KILLS)]
+    runs = [{"cohort": str(cohort_of_ten), "store": str(path), "num_ranks": 2} for path in paths]
+    victims = [moments.randrange(2) for _ in runs]
+    kills = [
+        {"victim": v, "kill_at": moments.randrange(5), "after_s": moments.uniform(0, 0.02)}
+        for v in victims
     ]
-    codes = run_in_ranks(*runs, job)
-    left = {code for pair in codes[:-1] if -signal.SIGKILL in pair for code in pair}
-    assert LEFT_ALONE in left, "none was killed while the other worked"
-    assert codes[-1] == [0, 0], f"seed {seed}"
+    cut = run_in_ranks(*({**run, **kill} for run, kill in zip(runs, kills, strict=True)))
+    assert cut == [[(LEFT_ALONE, -signal.SIGKILL)[rank == v] for rank in (0, 1)] for v in victims]
+    for path, victim in zip(paths, victims, strict=True):
+        error = Path(f"{path}.{1 - victim}.error").read_text()
+        assert "another process of this run has ended early" in error
+    num_kept = {len(list(path.glob("bags/*/bag.json"))) for path in paths}
+    assert min(num_kept) < NUM_PATIENTS, f"seed {seed}: nothing was left to do"
+
+    assert run_in_ranks(*runs) == [[0, 0]] * NUM_KILLS, f"seed {seed}"
     alone = embed_alone(cohort_of_ten, tmp_path / f"alone{store_path.suffix}", encoder)
-    assert bag_bytes(store_path) == alone, f"seed {seed}"
-    with open_store(store_path) as store:
-        bags = [event["bag_id"] for event in store.read_log() if event["event"] == "bag"]
-    assert len(bags) == len(set(bags)), "none was made twice"
-    [error] = {path.read_text() for path in tmp_path.glob("*.error")}
-    assert "another process of this run has ended early" in error
+    for path in paths:
+        assert bag_bytes(path) == alone, f"seed {seed}"
+        with open_store(path) as store:
+            bags = [event["bag_id"] for event in store.read_log() if event["event"] == "bag"]
+        assert len(bags) == len(set(bags)), f"seed {seed}: one was made twice"
 
 
 @pytest.mark.slow

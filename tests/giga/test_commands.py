@@ -2,11 +2,7 @@
 
 import csv
 import json
-import os
 import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
@@ -17,6 +13,7 @@ from stores import open_store
 from tests.command_line import runner
 from tests.embedding.drawing import draw_cohort
 from tests.giga.cases import toy_patients
+from tests.signalled import run_until
 
 SMALL = ["--epochs", 3, "--width", 16, "--head-out", 8, "--cells", 4, "--device", "cpu"]
 
@@ -168,22 +165,19 @@ def test_a_fold_that_is_not_there_and_a_missing_file_are_said(aml_mil, store, fo
 
 
 @pytest.mark.slow
-def test_a_terminated_run_goes_on_to_the_same_loss_curve(store, tmp_path):
-    words = [str(word) for word in SMALL]
-    words[1] = "400"
-    command = [sys.executable, "-m", "cli", "giga-ssl", str(store), *words, "--out"]
+def test_a_terminated_run_goes_on_to_the_same_loss_curve(aml_mil, store, tmp_path):
+    words = ["giga-ssl", store, *SMALL, "--epochs", 100, "--out"]
     cut, whole = tmp_path / "cut.safetensors", tmp_path / "whole.safetensors"
-    with subprocess.Popen([*command, str(cut)], stderr=subprocess.PIPE, text=True) as process:
-        deadline = time.monotonic() + 120
-        while not cut.exists() and time.monotonic() < deadline:
-            time.sleep(0.02)
-        os.kill(process.pid, signal.SIGTERM)
-        assert process.stderr is not None
-        said = process.stderr.read()
-    assert process.returncode == 1
+    code, said = run_until(
+        "aml_mil.giga.run.write_state",  # before the first step, and after measuring
+        calls=2,
+        signal=signal.SIGTERM,
+        words=[*words, cut],
+    )
+    assert code == 1
     assert "--resume goes on" in said
-    subprocess.run([*command, str(cut), "--resume"], check=True, capture_output=True)
-    subprocess.run([*command, str(whole)], check=True, capture_output=True)
+    assert aml_mil(*words, cut, "--resume").code == 0
+    assert aml_mil(*words, whole).code == 0
     curves = [
         [line.split(",")[:3] for line in path.with_suffix(".history.csv").read_text().splitlines()]
         for path in (cut, whole)

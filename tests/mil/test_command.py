@@ -1,10 +1,6 @@
 """`aml-mil fit-mil` on the command line."""
 
-import os
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +13,7 @@ from aml_mil.mil.splits import format_split
 from stores import Bag, copy_store, create_store, open_store
 from tests.command_line import runner
 from tests.mil.cases import NUM_FEATURES, manifest, write_store
+from tests.signalled import run_until
 
 REPOSITORY = Path(__file__).parents[2]
 FAST = ("--num-folds", 3, "--seeds", 1, "--epochs", 2, "--widths", "8,6", "--device", "cpu")
@@ -177,24 +174,21 @@ def test_a_fold_that_trains_on_a_single_class_is_named(aml_mil, tmp_path):
 
 @pytest.mark.slow
 def test_a_killed_fit_goes_on_to_the_result_of_an_undisturbed_one(store, tmp_path):
-    fit = (
-        "from aml_mil.mil import program; program.CHECKPOINT_EVERY_S = 0; "
-        "import sys; from cli.main import main; sys.exit(main(sys.argv[1:]))"
-    )
     words = ["--num-folds", "3", "--epochs", "60", "--patience", "60", "--device", "cpu"]
 
-    def command(out):
-        return [sys.executable, "-c", fit, "fit-mil", str(store), "--out", str(out), *words]
+    def fit(out, *, checkpoints: int) -> int:
+        code, _ = run_until(
+            "aml_mil.mil.program.write_checkpoint",
+            calls=checkpoints,
+            signal=signal.SIGKILL,
+            words=["fit-mil", store, "--out", out, *words],
+        )
+        return code
 
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run(command(tmp_path / "a"), cwd=REPOSITORY, env=environment, check=True)
-    with subprocess.Popen(command(tmp_path / "b"), cwd=REPOSITORY, env=environment) as process:
-        while not (tmp_path / "b" / CHECKPOINT_FILE).exists():
-            time.sleep(0.05)
-        time.sleep(0.5)
-        process.send_signal(signal.SIGKILL)
-    assert process.returncode == -signal.SIGKILL
+    assert fit(tmp_path / "a", checkpoints=1_000) == 0
+    assert [fit(tmp_path / "b", checkpoints=n) for n in (1, 20)] == [-signal.SIGKILL] * 2
+    assert (tmp_path / "b" / CHECKPOINT_FILE).exists()
     assert not (tmp_path / "b" / "metrics.json").exists()
-    subprocess.run(command(tmp_path / "b"), cwd=REPOSITORY, env=environment, check=True)
+    assert fit(tmp_path / "b", checkpoints=1_000) == 0
     for name in ("heads.safetensors", "history.csv", "predictions.csv", "metrics.json"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
