@@ -1,18 +1,14 @@
 """`aml-mil giga-ssl`: embeddings of patients, learnt without labels from a store."""
 
-import logging
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from aml_mil.giga.config import GigaConfig
-from cli.failure import CommandError
 from cli.flags import config_from, config_options
 from cli.output import json_option, note, print_facts, print_json
-from cli.pretrain_run import say, stop_signals
-from cli.progress import with_bar
+from cli.pretrain_run import follow, say
 from cli.training_fold import check_folds, check_out, read_roles, training_fold_options
 
 if TYPE_CHECKING:
@@ -76,35 +72,14 @@ def giga_ssl(
         if (warning := describe_views(bags.manifest.views)) and rank() == 0:
             note(f"warning: {warning}")
         run = GigaRun(bags, config, out, device=device, source=named, is_resumed=resume)
-        if run.is_done:
-            note(f"{out} is finished already: {config.epochs} epochs; nothing to do")
-        with stop_signals() as is_stopping:
-            _follow(run, is_stopping)
+        follow(run, unit="patient", name="giga-ssl")
         if rank() == 0:
             _report(run, as_json=as_json)
 
 
-def _follow(run: "GigaRun", is_stopping: Callable[[], bool]) -> None:
-    total = run.length.num_steps
-    for record in with_bar(
-        run.train(is_stopping), total=total, unit="step", done="steps_done", description="giga-ssl"
-    ):
-        if record.epoch is not None and record.epoch.loss is not None:
-            logging.getLogger(__name__).info(
-                "epoch %d: loss %.4f", record.epoch.epoch, record.epoch.loss
-            )
-        for alarm in record.alarms:
-            note(f"warning: epoch {alarm.epoch}: {alarm.message}")
-        if record.is_stopped:
-            raise CommandError(
-                f"stopped after {record.steps_done} of {total} steps; the state is in "
-                f"{run.paths.state}; the same command with --resume goes on"
-            )
-
-
 def _report(run: "GigaRun", *, as_json: bool) -> None:
     last, shape = run.records[-1], run.trainer.contrast.encoder.shape
-    seen = run.steps_done * run.batch_size
+    seconds = sum(record.seconds or 0.0 for record in run.records)
     facts: dict[str, Any] = {
         "giga": str(run.paths.encoder),
         "encoder": shape.kind,
@@ -116,7 +91,7 @@ def _report(run: "GigaRun", *, as_json: bool) -> None:
         "loss_of_chance": last.chance_loss,
         "rankme": last.rankme,
         "rankme_before": run.records[0].rankme,
-        "patients_per_s": seen / run.seconds if run.seconds else None,
+        "patients_per_s": run.steps_done * run.batch_size / seconds if seconds else None,
         "alarms": [alarm.kind for alarm in run.alarms],
         "history": str(run.paths.history),
     }

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from aml_mil.ssl import PretrainConfig
     from aml_mil.ssl.pool import ImagePool, ImageSource
     from aml_mil.ssl.pretrain import PretrainRun
+    from aml_mil.ssl.training_run import TrainingRun
 
 
 def read_sources(sources: "tuple[ImageSource, ...]", config: "PretrainConfig") -> "ImagePool":
@@ -51,33 +52,37 @@ def train(
     with joined_processes(config.device) as device:
         pool = read_sources(sources, config)
         run = PretrainRun(pool, config, out, device=device, cohort=cohort, is_resumed=is_resumed)
-        if run.is_done:
-            note(f"{out} is finished already: {config.epochs} epochs; nothing to do")
-        with stop_signals() as is_stopping:
-            _follow(run, is_stopping)
+        follow(run, unit="image", name=run.method.name)
         if rank() == 0:
             _report(run, as_json=as_json)
 
 
-def _follow(run: "PretrainRun", is_stopping: Callable[[], bool]) -> None:
-    records = run.train(is_stopping)
-    total = run.length.num_steps * run.config.batch_size
-    for record in with_bar(
-        records, total=total, unit="image", done="images_done", description=run.method.name
-    ):
-        if record.epoch is not None and record.epoch.loss is not None:
-            knn = record.epoch.knn_accuracy
-            known = "" if knn is None else f", kNN {knn:.3f}"
-            logging.getLogger(__name__).info(
-                "epoch %d: loss %.4f%s", record.epoch.epoch, record.epoch.loss, known
-            )
-        for alarm in record.alarms:
-            note(f"warning: epoch {alarm.epoch}: {alarm.message}")
-        if record.is_stopped:
-            raise CommandError(
-                f"stopped after {record.images_done} of {record.images_total} images; "
-                f"the state is in {run.paths.state}; the same command with --resume goes on"
-            )
+def follow(run: "TrainingRun[Any]", *, unit: str, name: str) -> None:
+    """Train with a bar, say the alarms, and end at a signal with the state saved."""
+    if run.is_done:
+        note(f"{run.paths.encoder} is finished already: {run.length.epochs} epochs; nothing to do")
+    total = run.length.num_steps * run.batch_size
+    with stop_signals() as is_stopping:
+        for record in with_bar(
+            run.train(is_stopping),
+            total=total,
+            unit=unit,
+            done="examples_done",
+            description=name,
+        ):
+            if record.epoch is not None and record.epoch.loss is not None:
+                knn = record.epoch.knn_accuracy
+                known = "" if knn is None else f", kNN {knn:.3f}"
+                logging.getLogger(__name__).info(
+                    "epoch %d: loss %.4f%s", record.epoch.epoch, record.epoch.loss, known
+                )
+            for alarm in record.alarms:
+                note(f"warning: epoch {alarm.epoch}: {alarm.message}")
+            if record.is_stopped:
+                raise CommandError(
+                    f"stopped after step {run.steps_done} of {run.length.num_steps}; the state is "
+                    f"in {run.paths.state}; the same command with --resume goes on"
+                )
 
 
 @contextmanager

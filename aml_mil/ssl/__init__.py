@@ -9,10 +9,11 @@ from aml_mil.ssl.errors import (
     ResumeError,
     TooFewImagesError,
 )
-from aml_mil.ssl.pretrain import PretrainProgress, PretrainRun
+from aml_mil.ssl.pretrain import PretrainRun
 from aml_mil.ssl.simclr import SimclrConfig
 from aml_mil.ssl.supervised import SupervisedConfig
 from aml_mil.ssl.swav import SwavConfig
+from aml_mil.ssl.training_run import TrainingProgress
 
 __all__ = [
     "DinoConfig",
@@ -20,11 +21,11 @@ __all__ = [
     "LabelsMissingError",
     "PretrainConfig",
     "PretrainError",
-    "PretrainProgress",
     "PretrainRun",
     "ResumeError",
     "SimclrConfig",
     "SupervisedConfig",
     "SwavConfig",
     "TooFewImagesError",
+    "TrainingProgress",
 ]

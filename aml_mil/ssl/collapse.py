@@ -112,8 +112,8 @@ def find_alarms(
             (
                 "loss",
                 f"the loss {health.loss:.3f} stays at {health.chance_loss:.3f}, that of a network "
-                "that tells nothing apart; try a lower learning rate, a longer freeze, the queue, "
-                "or another epsilon or temperature",
+                "that tells nothing apart; try a lower learning rate or another temperature (swav: "
+                "a longer freeze, the queue, or another epsilon)",
             )
         )
     if health.rankme < min(MIN_RANK, start.rankme / 2):
@@ -128,7 +128,7 @@ def find_alarms(
         found.append(
             (
                 "spread",
-                f"projections of all images point the same way (spread {health.spread:.3f} of 1); "
+                f"all projections point the same way (spread {health.spread:.3f} of 1); "
                 "try a lower learning rate or a lower temperature",
             )
         )

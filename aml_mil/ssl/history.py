@@ -36,7 +36,8 @@ class EpochRecord:
         perplexity: Prototypes or outputs in use.
         knn_accuracy: Cell types by neighbours from other patients.
         seconds: Training time of the epoch, without measuring and saving.
-        images_per_s: Source images a second, over all processes.
+        images_per_s: Source images a second, over all processes; patients where it is patients
+            that a run learns from.
         alarms: Kinds of alarms, separated by spaces.
     """
 
@@ -59,7 +60,7 @@ def record_epoch(
     epoch: int,
     lr: float | None = None,
     seconds: float | None = None,
-    images: int = 0,
+    examples: int = 0,
     alarms: tuple[Alarm, ...] = (),
 ) -> EpochRecord:
     """Make a row of what was measured.
@@ -69,7 +70,7 @@ def record_epoch(
         epoch: Epochs done.
         lr: Of the last step.
         seconds: Training time.
-        images: Seen in the epoch.
+        examples: Images or patients seen in that time.
         alarms: Raised by it.
     """
     return EpochRecord(
@@ -82,7 +83,7 @@ def record_epoch(
         perplexity=health.perplexity,
         knn_accuracy=health.knn_accuracy,
         seconds=seconds,
-        images_per_s=images / seconds if seconds else None,
+        images_per_s=examples / seconds if seconds else None,
         alarms=" ".join(alarm.kind for alarm in alarms),
     )
 

@@ -158,7 +158,7 @@ def test_a_terminated_run_goes_on_to_the_same_loss_curve(cohort: Path, tmp_path:
     words = ["pretrain", "simclr", cohort, *SMALL, "--epochs", "6", "--workers", "1", "--out"]
     out, whole = tmp_path / "cut.safetensors", tmp_path / "whole.safetensors"
     code, said = run_until(
-        "aml_mil.ssl.pretrain.write_state",  # before the first epoch, and after it
+        "aml_mil.ssl.training_run.write_state",  # before the first epoch, and after it
         calls=2,
         signal=signal.SIGTERM,  # as a scheduler does: workers get it, too
         words=[*words, out],

@@ -169,7 +169,7 @@ def test_a_terminated_run_goes_on_to_the_same_loss_curve(aml_mil, store, tmp_pat
     words = ["giga-ssl", store, *SMALL, "--epochs", 100, "--out"]
     cut, whole = tmp_path / "cut.safetensors", tmp_path / "whole.safetensors"
     code, said = run_until(
-        "aml_mil.giga.run.write_state",  # before the first step, and after measuring
+        "aml_mil.ssl.training_run.write_state",  # before the first step, and after measuring
         calls=2,
         signal=signal.SIGTERM,
         words=[*words, cut],

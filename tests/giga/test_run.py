@@ -38,7 +38,7 @@ def bags(store):
 
 def courses(run):
     """All that is measured, but for times."""
-    return [dataclasses.replace(record, seconds=None) for record in run.records]
+    return [dataclasses.replace(r, seconds=None, images_per_s=None) for r in run.records]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -63,6 +63,13 @@ def test_the_loss_falls_below_that_of_chance(bags, tmp_path, kind):
     assert run.records[-1].chance_loss == pytest.approx(math.log(2 * 12 - 1))
     assert run.records[-1].loss < 0.6 * run.records[-1].chance_loss
     assert not run.alarms
+
+
+def test_a_long_run_is_measured_fifty_times_and_counts_all_patients_between(bags, tmp_path):
+    run = finish(small_run(bags, tmp_path / "g.safetensors", epochs=101, batch_size=6))
+    assert [record.epoch for record in run.records] == [*range(0, 101, 2), 101]
+    seen = [round(r.images_per_s * r.seconds) for r in run.records[1:]]
+    assert seen == [2 * 12] * 50 + [12]
 
 
 def test_a_step_takes_all_training_patients_up_to_the_batch_size_and_scales_the_rate(
