@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 
 from stores.errors import StoreError
 
-PLAIN_ERRORS = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, ValueError)
+PLAIN_ERRORS = (
+    StoreError,
+    FileNotFoundError,
+    FileExistsError,
+    PermissionError,
+    IsADirectoryError,
+    ValueError,
+)
 
 # A client that waits for leave to send a body has no limit of its own, and waits for ever where
 # the network has gone silent.
@@ -50,7 +57,8 @@ class UrlFolder:
             ) from error
         except ValueError as error:
             raise StoreError(f"no file system is known for {url}: {error}") from error
-        if "s3" in self._files.protocol:
+        self._is_s3 = "s3" in self._files.protocol
+        if self._is_s3:
             self._files.retries = S3_ROUNDS
 
     def read(self, name: str, *, max_bytes: int) -> NDArray[np.uint8]:
@@ -99,7 +107,7 @@ class UrlFolder:
 
     def sizes(self, name: str = "") -> dict[str, int]:
         """List all objects below a folder, with their sizes in bytes."""
-        with self._reaching("listing", name):
+        with self._reaching("listing", name), self._in_a_bucket():
             found = self._files.find(self._path(name), detail=True)
         start = len(self._root.rstrip("/")) + 1
         return {path[start:]: int(entry["size"] or 0) for path, entry in found.items()}
@@ -116,18 +124,32 @@ class UrlFolder:
 
     def _pipe(self, objects: Mapping[str, bytes], **mode: str) -> None:
         limit = self._limit(sum(map(len, objects.values())))
-        try:
-            self._files.pipe(objects, **mode, **limit)
-        except FileNotFoundError:  # folders are asked for only where objects need them
-            for folder in {path.rpartition("/")[0] for path in objects}:
-                self._files.makedirs(folder, exist_ok=True)
-            self._files.pipe(objects, **mode, **limit)
+        with self._in_a_bucket():
+            try:
+                self._files.pipe(objects, **mode, **limit)
+            except FileNotFoundError:  # folders are asked for only where objects need them
+                if self._is_s3:
+                    raise
+                for folder in {path.rpartition("/")[0] for path in objects}:
+                    self._files.makedirs(folder, exist_ok=True)
+                self._files.pipe(objects, **mode, **limit)
 
     def _limit(self, num_bytes: int = 0) -> dict[str, float]:
         """Say how long a call may take, in seconds, to clients that can be told."""
         if not isinstance(self._files, AsyncFileSystem):
             return {}
         return {"timeout": PATIENCE_S + num_bytes / SLOWEST_BYTES_PER_S}
+
+    @contextmanager
+    def _in_a_bucket(self) -> Iterator[None]:
+        """Say what it means where a call that needs no object to be there finds nothing."""
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise StoreError(
+                f"{self._url}: there is no bucket or folder of that name; create it first, where "
+                "and for whom it should be"
+            ) from error
 
     @contextmanager
     def _reaching(self, doing: str, name: str) -> Iterator[None]:

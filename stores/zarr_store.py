@@ -24,6 +24,22 @@ METADATA_FILE = "zarr.json"
 CRC_BYTES = 4
 
 
+class KeptBuffers(MemoryStore):
+    """Keeps the buffers it is given, where zarr from 3.4 on keeps copies.
+
+    Nobody changes them: appending the CRC has made them.
+    """
+
+    async def set(self, key: str, value: Buffer, byte_range: tuple[int, int] | None = None) -> None:
+        """Keep a whole buffer."""
+        assert byte_range is None, "arrays are written whole"
+        self.set_sync(key, value)
+
+    def set_sync(self, key: str, value: Buffer) -> None:
+        """Keep a whole buffer."""
+        self._store_dict[key] = value
+
+
 class ZarrStore(FeatureStore):
     """A store whose bags ``zarr.open_group(path)["bags/<id>"]`` reads as well.
 
@@ -35,7 +51,7 @@ class ZarrStore(FeatureStore):
     def build_image(self, folder_name: str, arrays: Mapping[str, ArrayValue]) -> BagImage:
         """Build the group in memory; see ``FeatureStore``."""
         contents: dict[str, Buffer] = {}
-        group = zarr.create_group(MemoryStore(contents), zarr_format=3)
+        group = zarr.create_group(KeptBuffers(contents), zarr_format=3)
         for name, value in arrays.items():
             values = np.array(value, dtype=object) if isinstance(value, tuple) else value
             array = group.create_array(

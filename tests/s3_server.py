@@ -1,5 +1,6 @@
 """A server that speaks S3, on this machine."""
 
+import socket
 import subprocess
 import sys
 import time
@@ -14,7 +15,9 @@ def s3_server() -> Iterator[str]:
     """Start a server of objects in memory; give its address."""
     pytest.importorskip("s3fs")
     pytest.importorskip("moto")
-    port = 5_000 + time.time_ns() % 20_000
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
     server = subprocess.Popen(
         [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
         stdout=subprocess.DEVNULL,

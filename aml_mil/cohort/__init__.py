@@ -10,7 +10,12 @@ from aml_mil.cohort.errors import (
     TableError,
 )
 from aml_mil.cohort.filters import keep_cell_types
-from aml_mil.cohort.fingerprint import Copies, find_copies, source_fingerprint
+from aml_mil.cohort.fingerprint import (
+    Copies,
+    FileHashes,
+    find_copies,
+    source_fingerprint,
+)
 from aml_mil.cohort.folds import (
     FoldRoles,
     check_folds,
@@ -34,6 +39,7 @@ __all__ = [
     "CohortError",
     "Copies",
     "DamagedImageError",
+    "FileHashes",
     "FilterError",
     "FoldRoles",
     "FoldsError",

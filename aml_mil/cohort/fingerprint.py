@@ -2,8 +2,12 @@
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+
+import numpy as np
+
+DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +26,33 @@ class Copies:
     def across_patients(self) -> bool:
         """Whether the copies belong to different patients, where they leak between folds."""
         return len({patient_id for patient_id, _ in self.members}) > 1
+
+
+@dataclass(frozen=True, slots=True)
+class FileHashes:
+    """Content of a patient's files, in 32 bytes each.
+
+    Attributes:
+        instance_ids: Of the files.
+        digests: Their SHA-256, one after the other.
+    """
+
+    instance_ids: tuple[str, ...]
+    digests: bytes
+
+    @classmethod
+    def pack(cls, files: Iterable[tuple[str, str]]) -> "FileHashes":
+        """Take (instance id, SHA-256 hex) of each file."""
+        names, hexes = [], []
+        for instance_id, sha256 in files:
+            names.append(instance_id)
+            hexes.append(sha256)
+        return cls(tuple(names), bytes.fromhex("".join(hexes)))
+
+    def __iter__(self) -> Iterator[tuple[str, bytes]]:
+        """Give instance id and digest of each file."""
+        for place, instance_id in enumerate(self.instance_ids):
+            yield instance_id, self.digests[place * DIGEST_BYTES : (place + 1) * DIGEST_BYTES]
 
 
 def source_fingerprint(files: Iterable[tuple[str, str]]) -> str:
@@ -50,21 +81,36 @@ def source_fingerprint(files: Iterable[tuple[str, str]]) -> str:
     return digest.hexdigest()
 
 
-def find_copies(files: Iterable[tuple[str, str, str]]) -> tuple[Copies, ...]:
+def find_copies(files: Mapping[str, FileHashes]) -> tuple[Copies, ...]:
     """Find byte-identical files.
 
     Args:
-        files: (patient id, instance id, SHA-256 hex of the bytes) of all files, in any order.
+        files: Patient id → all files of that patient.
 
     Returns:
         One record for each content that occurs more than once, ordered by its first member.
     """
-    by_content: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
-    for patient_id, instance_id, sha256 in files:
-        by_content[sha256].append((patient_id, instance_id))
+    repeated = _repeated_beginnings(part.digests for part in files.values())
+    if not repeated:
+        return ()
+    by_content: defaultdict[bytes, list[tuple[str, str]]] = defaultdict(list)
+    for patient_id, part in files.items():
+        for instance_id, digest in part:
+            if digest[:8] in repeated:
+                by_content[digest].append((patient_id, instance_id))
     found = [
-        Copies(sha256=sha256, members=tuple(sorted(members)))
-        for sha256, members in by_content.items()
+        Copies(sha256=digest.hex(), members=tuple(sorted(members)))
+        for digest, members in by_content.items()
         if len(members) > 1
     ]
     return tuple(sorted(found, key=lambda copies: copies.members))
+
+
+def _repeated_beginnings(digests: Iterable[bytes]) -> frozenset[bytes]:
+    """Find the first 8 bytes that several digests share: of equal ones, and by chance of others."""
+    parts = [np.frombuffer(part, dtype=(np.uint64, 4))[:, 0] for part in digests if part]
+    if not parts:
+        return frozenset()
+    beginnings = np.sort(np.concatenate(parts))
+    repeated = beginnings[1:][beginnings[1:] == beginnings[:-1]]
+    return frozenset(value.tobytes() for value in np.unique(repeated))

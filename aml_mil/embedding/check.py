@@ -4,7 +4,7 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from itertools import islice
 
-from aml_mil.cohort import Cell, Patient
+from aml_mil.cohort import Cell, FileHashes, Patient
 from aml_mil.embedding.cells import LoadedCell, hash_cell
 from aml_mil.embedding.changes import describe_changes
 from aml_mil.embedding.outcome import Checked
@@ -80,8 +80,8 @@ class CheckingPass:
             for item in record.quarantined
         ]
         damaged = {item.file for item in record.quarantined}
-        self.done.hashes += [
-            (patient_id, item.cell.instance_id, item.sha256)
+        self.done.hashes[patient_id] = FileHashes.pack(
+            (item.cell.instance_id, item.sha256)
             for item in files
             if item.sha256 and item.cell.instance_id not in damaged
-        ]
+        )

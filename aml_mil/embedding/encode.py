@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from aml_mil.cohort import Patient
+from aml_mil.cohort import FileHashes, Patient
 from aml_mil.embedding.assembly import Assembly, Batch, PatientInProgress
 from aml_mil.embedding.cells import LoadedCell
 from aml_mil.embedding.errors import DamagedCellError
@@ -165,9 +165,9 @@ class EncodingPass:
             QuarantinedCell(patient_id=patient_id, file=file, reason=reason)
             for file, reason in damaged.items()
         ]
-        self.done.hashes += [
-            (patient_id, name, sha256) for name, sha256 in finished.hashes if name not in damaged
-        ]
+        self.done.hashes[patient_id] = FileHashes.pack(
+            (name, sha256) for name, sha256 in finished.hashes if name not in damaged
+        )
 
     def _log_bag(self, finished: PatientInProgress) -> None:
         self._log(

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from aml_mil.cohort import FileHashes
 from aml_mil.embedding.records import ChangedPatient, FailedPatient, QuarantinedCell
 
 
@@ -15,7 +16,7 @@ class Encoded:
         taken: The same for patients that another process committed in the meantime.
         failed: Patients that could not become a bag.
         quarantined: Damaged files of patients in `committed` or `taken`.
-        hashes: (patient id, instance id, SHA-256 hex) of their usable files.
+        hashes: Patient id → usable files, of patients in `committed` or `taken`.
         seconds: How long it took.
     """
 
@@ -23,7 +24,7 @@ class Encoded:
     taken: dict[str, int] = field(default_factory=dict)
     failed: list[FailedPatient] = field(default_factory=list)
     quarantined: list[QuarantinedCell] = field(default_factory=list)
-    hashes: list[tuple[str, str, str]] = field(default_factory=list)
+    hashes: dict[str, FileHashes] = field(default_factory=dict)
     seconds: float = 0.0
 
     @property
@@ -37,7 +38,7 @@ class Encoded:
         self.taken |= other.taken
         self.failed += other.failed
         self.quarantined += other.quarantined
-        self.hashes += other.hashes
+        self.hashes |= other.hashes
         self.seconds = max(self.seconds, other.seconds)
 
 
@@ -49,20 +50,20 @@ class Checked:
         changed: Patients whose bag does not fit, and why.
         cells: Patient id → number of cells in its bag.
         quarantined: Damaged files, as the bags record them.
-        hashes: (patient id, instance id, SHA-256 hex) of all files that are not quarantined.
+        hashes: Patient id → files that are not quarantined.
     """
 
     changed: list[ChangedPatient] = field(default_factory=list)
     cells: dict[str, int] = field(default_factory=dict)
     quarantined: list[QuarantinedCell] = field(default_factory=list)
-    hashes: list[tuple[str, str, str]] = field(default_factory=list)
+    hashes: dict[str, FileHashes] = field(default_factory=dict)
 
     def add(self, other: "Checked") -> None:
         """Take in what another process did."""
         self.changed += other.changed
         self.cells |= other.cells
         self.quarantined += other.quarantined
-        self.hashes += other.hashes
+        self.hashes |= other.hashes
 
 
 @dataclass(slots=True, kw_only=True)

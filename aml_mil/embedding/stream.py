@@ -37,12 +37,13 @@ def run_passes(
     if not patients:
         return
     num_seen = 0
+    num_cells = sum(len(patient.cells) for patient in patients.values())
 
     def progress() -> EmbedProgress:
         return EmbedProgress(
             phase=phase,
             cells_done=num_seen,
-            cells_total=sum(len(patient.cells) for patient in patients.values()),
+            cells_total=num_cells,
             patients_done=sum(each.done.num_patients for each in passes),
             patients_total=sum(len(each.patients) for each in passes),
         )

@@ -49,11 +49,6 @@ def summarise(
         *(item for item in checked.quarantined if item.patient_id not in anew),
         *refreshed.quarantined,
     ]
-    hashes = [
-        *embedded.hashes,
-        *(item for item in checked.hashes if item[0] not in anew),
-        *refreshed.hashes,
-    ]
     places = {patient.patient_id: place for place, patient in enumerate(cohort.patients)}
     changed = sorted(checked.changed, key=lambda change: places[change.patient_id])
     summary = EmbedSummary(
@@ -64,7 +59,7 @@ def summarise(
         cells_embedded=cells_embedded,
         cells_skipped=sum(kept.values()),
         quarantined=tuple(sorted(quarantined, key=lambda item: places[item.patient_id])),
-        copies=find_copies(hashes),
+        copies=find_copies(embedded.hashes | checked.hashes | refreshed.hashes),
         changed=tuple(c for c in changed if c.patient_id not in refreshed.committed),
         vanished=tuple(vanished),
         refreshed=tuple(c for c in changed if c.patient_id in refreshed.committed),

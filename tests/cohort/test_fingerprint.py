@@ -2,7 +2,7 @@ import hashlib
 
 import pytest
 
-from aml_mil.cohort import Copies, find_copies, source_fingerprint
+from aml_mil.cohort import Copies, FileHashes, find_copies, source_fingerprint
 
 ONE, TWO = (hashlib.sha256(data).hexdigest() for data in (b"1", b"2"))
 FILES = [("image_0.tif", ONE), ("image_1.tif", TWO)]
@@ -40,9 +40,17 @@ def test_an_instance_that_stands_twice_is_an_error() -> None:
 
 
 def test_copies_are_found_within_and_across_patients() -> None:
-    files = [("B", "2", TWO), ("A", "1", ONE), ("B", "1", ONE), ("B", "3", TWO), ("C", "1", "00")]
-    assert find_copies(files) == (
+    begins_like_one = ONE[:16] + "0" * 48
+    files = {
+        "B": FileHashes.pack([("2", TWO), ("1", ONE), ("3", TWO)]),
+        "D": FileHashes.pack([]),
+        "A": FileHashes.pack([("1", ONE), ("2", begins_like_one)]),
+        "C": FileHashes.pack([("1", "00" * 32)]),
+    }
+    found = find_copies(files)
+    assert found == (
         Copies(sha256=ONE, members=(("A", "1"), ("B", "1"))),
         Copies(sha256=TWO, members=(("B", "2"), ("B", "3"))),
     )
-    assert [copies.across_patients for copies in find_copies(files)] == [True, False]
+    assert [copies.across_patients for copies in found] == [True, False]
+    assert find_copies({"C": files["C"], "D": files["D"]}) == find_copies({}) == ()

@@ -243,6 +243,16 @@ def test_what_cannot_be_opened_is_said(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_bucket_that_is_not_there_is_said_and_not_created(url):
+    if not url.startswith("s3"):
+        pytest.skip("needs the server")
+    missing = url.replace("bucket-", "missing-")
+    with pytest.raises(StoreError, match="no bucket or folder of that name; create it first"):
+        create_store(missing, make_manifest())
+    assert not fsspec.filesystem("s3").exists(missing.rpartition("/")[0])
+
+
+@pytest.mark.slow
 def test_a_server_that_goes_away_is_one_clear_error(url, s3_server, monkeypatch):
     if not url.startswith("s3"):
         pytest.skip("needs the server")

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import zarr
 
@@ -24,3 +26,16 @@ class TestZarrStore(StoreContract):
         store.write(make_bag(features=features, views=None))
         assert (self.bag_path(store) / "features" / "c" / "0" / "0").stat().st_size == 80 + 4
         assert not store.read("AQK").features.any()
+
+    def test_writing_a_large_bag_takes_its_memory_once_more(self, path):
+        manifest = make_manifest(feature_shape=(512,))
+        bag = make_bag(manifest=manifest, num=8_000)
+        store = create_store(path, manifest)
+        store.write(make_bag("before", manifest=manifest))
+        tracemalloc.start()
+        try:
+            store.write(bag)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert peak < 1.5 * (bag.features.nbytes + bag.views.nbytes)
