@@ -1,5 +1,6 @@
 """Cohorts of single-cell images: readers, images, folds, fingerprints, synthetic patients."""
 
+from aml_mil.cohort.cell_file import CellFile, load_file, measure_colour
 from aml_mil.cohort.class_folders import ClassFolders, LabelledImage, read_class_folders
 from aml_mil.cohort.errors import (
     CohortError,
@@ -34,6 +35,7 @@ __all__ = [
     "DECODE_RULE",
     "RESIZE_RULE",
     "Cell",
+    "CellFile",
     "ClassFolders",
     "Cohort",
     "CohortError",
@@ -54,7 +56,9 @@ __all__ = [
     "find_copies",
     "fit_image",
     "keep_cell_types",
+    "load_file",
     "make_folds",
+    "measure_colour",
     "read_class_folders",
     "read_cohort",
     "read_folds",

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 from natsort import natsorted
-from sklearn.model_selection import StratifiedKFold
 
 from aml_mil.cohort.errors import FoldsError, name_some
 from aml_mil.cohort.tables import read_table
@@ -73,6 +72,8 @@ def make_folds(labels: Mapping[str, str], *, num_folds: int, seed: int) -> dict[
         )
         raise FoldsError(message)
     ids = sorted(labels)
+    from sklearn.model_selection import StratifiedKFold  # Takes longer than all else here.
+
     splitter = StratifiedKFold(n_splits=num_folds, shuffle=True, random_state=seed)
     folds = {}
     targets = np.array([labels[patient_id] for patient_id in ids])

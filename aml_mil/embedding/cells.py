@@ -1,43 +1,28 @@
-"""One cell file: read, hashed, decoded, fitted, its colour measured."""
+"""The cells of patients as they come from their files."""
 
-import hashlib
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
+from aml_mil.cohort import Cell, CellFile, Patient, load_file
+from aml_mil.embedding.parallel import MAX_TOGETHER, map_ahead
+from aml_mil.embedding.readers import IS_POSSIBLE, Readers
 
-from aml_mil.cohort import (
-    Cell,
-    DamagedImageError,
-    Patient,
-    decode_image,
-    fit_image,
-    read_image_file,
-)
+MAX_THREADS = 4
+"""More would wait for each other at the interpreter; from here on processes read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class LoadedCell:
-    """What became of one file.
+class LoadedCell(CellFile):
+    """What became of one file, and whose it is.
 
     Attributes:
         patient: Whose cell it is.
         cell: The file.
-        sha256: Hex digest of its bytes; "" where it could not be read.
-        image: [S, S, 3] RGB; None where the file is damaged or could not be read.
-        colour: Mean of R, G, B and their standard deviation on the scale 0 to 255, [6].
-        damage: Why it is no usable image; "" where it is one.
-        io_error: Why it could not be read; "" where it could.
     """
 
     patient: Patient
     cell: Cell
-    sha256: str = ""
-    image: NDArray[np.uint8] | None = None
-    colour: NDArray[np.float32] | None = None
-    damage: str = ""
-    io_error: str = ""
 
 
 def load_cell(patient: Patient, cell: Cell, *, image_size_px: int) -> LoadedCell:
@@ -51,48 +36,63 @@ def load_cell(patient: Patient, cell: Cell, *, image_size_px: int) -> LoadedCell
     Returns:
         The image, or why there is none.
     """
-    try:
-        data = read_image_file(cell.path)
-    except OSError as error:
-        return LoadedCell(patient=patient, cell=cell, io_error=error.strerror or str(error))
-    except DamagedImageError as error:
-        return LoadedCell(patient=patient, cell=cell, damage=str(error))
-    sha256 = hashlib.sha256(data).hexdigest()
-    try:
-        image = fit_image(decode_image(data), image_size_px)
-    except DamagedImageError as error:
-        return LoadedCell(patient=patient, cell=cell, sha256=sha256, damage=str(error))
-    return LoadedCell(
-        patient=patient, cell=cell, sha256=sha256, image=image, colour=measure_colour(image)
-    )
+    return _name(load_file(cell.path, image_size_px=image_size_px), patient, cell)
 
 
 def hash_cell(patient: Patient, cell: Cell) -> LoadedCell:
     """Read one file for its SHA-256 alone."""
-    try:
-        data = read_image_file(cell.path)
-    except OSError as error:
-        return LoadedCell(patient=patient, cell=cell, io_error=error.strerror or str(error))
-    except DamagedImageError as error:
-        return LoadedCell(patient=patient, cell=cell, damage=str(error))
-    return LoadedCell(patient=patient, cell=cell, sha256=hashlib.sha256(data).hexdigest())
+    return _name(load_file(cell.path, image_size_px=None), patient, cell)
 
 
-def measure_colour(image: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Measure mean and standard deviation of each channel.
+def load_cells(
+    pairs: Iterable[tuple[Patient, Cell]], *, image_size_px: int, workers: int, lookahead: int
+) -> Generator[LoadedCell, None, None]:
+    """Read and decode files in threads, or in processes where there are more than four workers.
 
     Args:
-        image: [H, W, 3] RGB.
+        pairs: In order; drawn from only as far as ``lookahead`` allows.
+        image_size_px: Side of the fitted images.
+        workers: Threads or processes.
+        lookahead: How many cells may be under way or waiting to be taken.
 
-    Returns:
-        [6]: means of R, G, B, then standard deviations, on the scale 0 to 255; for one colour
-        everywhere that colour and zeros.
+    Yields:
+        Each cell; its image is there until the next is asked for.
+
+    Raises:
+        EmbedError: A process has ended.
     """
-    num = image.shape[0] * image.shape[1]
-    means, deviations = (value.ravel() for value in cv2.meanStdDev(image))
-    # Back to the whole numbers they come from, so that the order in which pixels are added cannot
-    # matter: the largest picture's are known to 1e-4.
-    totals = np.rint(means * num).astype(np.int64)
-    squares = np.rint((deviations**2 + means**2) * num).astype(np.int64)
-    spread = np.sqrt(num * squares - totals * totals) / num
-    return np.concatenate([totals / num, spread]).astype(np.float32)
+    if workers <= MAX_THREADS or not IS_POSSIBLE:
+        yield from map_ahead(
+            lambda pair: load_cell(*pair, image_size_px=image_size_px),
+            pairs,
+            workers=workers,
+            lookahead=lookahead,
+        )
+        return
+    together = min(max(lookahead // (2 * workers), 1), MAX_TOGETHER)
+    slots = max(lookahead // together, 1)
+    source = iter(pairs)
+    parts = enumerate(iter(lambda: list(islice(source, together)), []))
+    with Readers(workers, slots=slots, cells=together, image_size_px=image_size_px) as readers:
+
+        def read(item: tuple[int, Sequence[tuple[Patient, Cell]]]) -> list[LoadedCell]:
+            number, part = item
+            # A part that is not taken yet is at most so far behind that its slot is another.
+            files = readers.read(number % slots, [cell.path for _, cell in part])
+            return [_name(file, *pair) for file, pair in zip(files, part, strict=True)]
+
+        for cells in map_ahead(read, parts, workers=workers, lookahead=slots):
+            yield from cells
+
+
+def _name(file: CellFile, patient: Patient, cell: Cell) -> LoadedCell:
+    """Say whose a file is."""
+    return LoadedCell(
+        patient=patient,
+        cell=cell,
+        sha256=file.sha256,
+        image=file.image,
+        colour=file.colour,
+        damage=file.damage,
+        io_error=file.io_error,
+    )

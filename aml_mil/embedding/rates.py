@@ -11,8 +11,8 @@ import numpy as np
 
 from aml_mil.cohort import Cohort, read_cohort
 from aml_mil.cohort.synthetic import render_cohort
-from aml_mil.embedding.cells import LoadedCell, load_cell
-from aml_mil.embedding.parallel import map_ahead
+from aml_mil.embedding.cells import load_cells
+from aml_mil.embedding.parallel import MAX_TOGETHER
 from aml_mil.embedding.view_encoder import ViewEncoder
 
 SAMPLE_CELLS = 32
@@ -26,11 +26,11 @@ def measure_decoding(
     Args:
         cohort: Whose; drawn ones are taken where there is none.
         image_size_px: Side of the fitted images.
-        workers: Threads.
+        workers: Threads or processes.
         seconds: How long to measure.
 
     Returns:
-        Cells a second, by all threads together.
+        Cells a second, by all together.
     """
     if cohort is None:
         with tempfile.TemporaryDirectory() as folder:
@@ -46,11 +46,12 @@ def measure_decoding(
     cells = [(patient, cell) for patient in cohort.patients for cell in patient.cells]
     step = max(1, len(cells) // 1_000)  # of all patients, though only for a moment
 
-    def load(place: int) -> LoadedCell:
-        return load_cell(*cells[place], image_size_px=image_size_px)
-
-    places = cycle(range(0, len(cells), step))
-    with closing(map_ahead(load, places, workers=workers, lookahead=8 * workers)) as loaded:
+    pairs = (cells[place] for place in cycle(range(0, len(cells), step)))
+    loaded = load_cells(
+        pairs, image_size_px=image_size_px, workers=workers, lookahead=8 * MAX_TOGETHER * workers
+    )
+    with closing(loaded):
+        next(loaded)  # the processes have started
         return _rate(lambda: len(next(loaded).cell.instance_id[:1]), seconds=seconds)
 
 

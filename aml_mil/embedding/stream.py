@@ -4,10 +4,9 @@ import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 
-from aml_mil.cohort import Cell, Patient
-from aml_mil.embedding.cells import LoadedCell, load_cell
+from aml_mil.cohort import Patient
+from aml_mil.embedding.cells import LoadedCell, load_cells
 from aml_mil.embedding.encode import EncodingPass
-from aml_mil.embedding.parallel import map_ahead
 from aml_mil.embedding.records import EmbedProgress, Phase
 from aml_mil.embedding.stain import Colour, load_normalised
 
@@ -26,7 +25,7 @@ def run_passes(
         passes: What to fill; a patient may be in several.
         phase: For the progress.
         image_size_px: Side of every image.
-        workers: Threads that read and decode.
+        workers: Threads or processes that read and decode, see `load_cells`.
         reference: Colour that each patient is brought to, for which cells are decoded twice; None
             leaves them as they are.
 
@@ -92,8 +91,5 @@ def _load(
             lookahead=lookahead,
         )
 
-    def load(item: tuple[Patient, Cell]) -> LoadedCell:
-        return load_cell(*item, image_size_px=image_size_px)
-
     pairs = ((patient, cell) for patient in patients for cell in patient.cells)
-    return map_ahead(load, pairs, workers=workers, lookahead=lookahead)
+    return load_cells(pairs, image_size_px=image_size_px, workers=workers, lookahead=lookahead)

@@ -13,9 +13,9 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from aml_mil.cohort import Cell, Patient
+from aml_mil.cohort import Cell, Patient, measure_colour
 from aml_mil.embedding import EmbedConfig, EngineError
-from aml_mil.embedding.cells import LoadedCell, load_cell, measure_colour
+from aml_mil.embedding.cells import LoadedCell, load_cell
 from aml_mil.embedding.colour import FloatArray, RgbImage, match_colour, pool_colours
 from aml_mil.embedding.engines import build_engine
 from aml_mil.embedding.numerics import FOLDED, Numerics, choose_numerics

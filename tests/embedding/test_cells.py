@@ -6,8 +6,8 @@ import math
 import numpy as np
 import pytest
 
-from aml_mil.cohort import Cell, Patient
-from aml_mil.embedding.cells import hash_cell, load_cell, measure_colour
+from aml_mil.cohort import Cell, Patient, measure_colour
+from aml_mil.embedding.cells import hash_cell, load_cell
 from tests.embedding.drawing import damage, draw_cell
 
 PATIENT = Patient(patient_id="AQK", label="APL", cells=())

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from aml_mil.cohort import Cohort, decode_image, read_cohort
+from aml_mil.cohort import Cohort, decode_image, measure_colour, read_cohort
 from aml_mil.embedding import DamagedCellError, EmbedConfig, EmbedError, PatientsFailedError
-from aml_mil.embedding.cells import measure_colour
 from aml_mil.embedding.engine import TorchEngine
 from aml_mil.embedding.views import VIEW_SETS
 from stores import open_store

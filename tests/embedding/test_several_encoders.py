@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from aml_mil.cohort import read_cohort
-from aml_mil.embedding import EmbedConfig, EmbedError, embed_by_several, stream
+from aml_mil.embedding import EmbedConfig, EmbedError, cells, embed_by_several
 from cli.embed import embed
 from tests.embedding.drawing import (
     LABELS,
@@ -33,13 +33,13 @@ def encoders(tmp_path):
 def decoded(monkeypatch):
     """Names of the cells that were decoded."""
     names = []
-    real = stream.load_cell
+    real = cells.load_cell
 
     def load_cell(patient, cell, **settings):
         names.append((patient.patient_id, cell.instance_id))
         return real(patient, cell, **settings)
 
-    monkeypatch.setattr(stream, "load_cell", load_cell)
+    monkeypatch.setattr(cells, "load_cell", load_cell)
     return names
 
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aml_mil.cohort import read_cohort
+from aml_mil.cohort import measure_colour, read_cohort
 from aml_mil.embedding import EmbedConfig, EmbedError, embed_by_several, stain
 from aml_mil.embedding.calibration import draw_calibration, normalise_calibration
-from aml_mil.embedding.cells import load_cell, measure_colour
+from aml_mil.embedding.cells import load_cell
 from aml_mil.embedding.colour import match_colour, pool_colours
 from aml_mil.embedding.stain import draw_reference, load_normalised, recorded_reference
 from stores import StoreMismatchError, open_store
