@@ -165,19 +165,16 @@ def ours(job: Job) -> Measured:
 
 
 def decode_alone(job: Job) -> Measured:
-    """Read, hash, decode and fit, as `embed` does, in as many threads, and nothing else."""
+    """Read, hash, decode and fit, as `embed` does, by as many workers, and nothing else."""
     began = time.perf_counter()
-    from aml_mil.embedding.cells import load_cell
-    from aml_mil.embedding.parallel import map_ahead
+    from aml_mil.embedding.cells import load_cells
     from aml_mil.runtime import count_cores
 
     pairs = [(p, cell) for p in take_cohort(job).patients for cell in p.cells]
     ready, cpu_start = time.perf_counter(), cpu_seconds()
-    for _ in map_ahead(
-        lambda pair: load_cell(*pair, image_size_px=144),
-        pairs,
-        workers=count_cores(),
-        lookahead=2 * BATCH_SIZE,
+    workers = count_cores()
+    for _ in load_cells(
+        pairs, image_size_px=144, workers=workers, lookahead=2 * BATCH_SIZE + workers
     ):
         pass
     return _measured(len(pairs), ready=ready, cpu_start=cpu_start, began=began)

@@ -13,6 +13,7 @@ patients is therefore real (folders, records, ids, fingerprints), and making the
 import argparse
 import json
 import os
+import shutil
 import tempfile
 import time
 from collections import deque
@@ -33,6 +34,7 @@ from stores.admission import admit
 from stores.bag_folder import commit_contents
 from stores.names import encode_bag_id
 
+MAX_LINKS = 60_000  # ext4 knows 65,000 of a file
 CLEAR_PEAK = Path("/proc/self/clear_refs")  # "5" written there forgets the largest memory so far
 CONFIG = EmbedConfig(
     views="identity", engine="torch", precision="fp32", device="cpu", batch_size=16
@@ -64,6 +66,7 @@ def multiply(path: Path, *, num_patients: int) -> None:
         bag = store.read(first)
         arrays = admit(bag, store.manifest)
         image = store.build_image(first, arrays)
+        file = path / "bags" / first / f"{first}.h5"
         for number in range(1, num_patients):
             name = encode_bag_id(f"P{number:07d}")
             image = rename(image, name)
@@ -72,7 +75,10 @@ def multiply(path: Path, *, num_patients: int) -> None:
             )
             folder = path / "bags" / name
             folder.mkdir()
-            os.link(path / "bags" / first / f"{first}.h5", folder / f"{name}.h5")
+            if number % MAX_LINKS:
+                os.link(file, folder / f"{name}.h5")
+            else:
+                file = Path(shutil.copyfile(file, folder / f"{name}.h5"))
             (folder / "bag.json").write_bytes(contents["bag.json"])
 
 

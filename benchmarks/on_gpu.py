@@ -26,6 +26,7 @@ STEPS: Mapping[str, str] = {
     "fit-15": "benchmarks.fit_paper --seconds 15",
     "fit-60": "benchmarks.fit_paper --seconds 5 --seeds 12",
     "fit": "benchmarks.fit_throughput --device cuda --full --rounds 1 --seconds 3",
+    "decode": "benchmarks.decode_workers",
     "embed-4": f"{EMBED} --views flips",
     "embed-1": f"{EMBED} --views identity",
     "pretrain": "benchmarks.pretrain_throughput COHORT --steps 20",

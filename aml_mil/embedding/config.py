@@ -35,7 +35,8 @@ class EmbedConfig:
         dtype: Type of the stored features.
         batch_size: Images encoded at a time; without it 64 on a CPU, 256 on CUDA, and what a store
             begun earlier used.
-        workers: Threads that read and decode images; without it one per core.
+        workers: Threads that read and decode images, processes where they are more than four;
+            without it one per core.
         device: auto, cpu, cuda or cuda:N.
         strict: Stop at the first damaged file instead of setting it aside.
         refresh: Embed again the patients whose files, label or annotations have changed.

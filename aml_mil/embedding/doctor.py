@@ -90,7 +90,7 @@ class Diagnosis:
         precision: In which arithmetic.
         encoder: That was measured.
         num_views: Encodings of a cell.
-        decoded_per_s: Cells read and decoded in a second, by all threads.
+        decoded_per_s: Cells read and decoded in a second, by all workers.
         encoded_per_s: Cells encoded in a second, in all views.
         parts: What is optional.
         cohort: What the cohort would take; None where none was given.
