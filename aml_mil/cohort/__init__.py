@@ -12,6 +12,7 @@ from aml_mil.cohort.errors import (
 )
 from aml_mil.cohort.filters import keep_cell_types
 from aml_mil.cohort.fingerprint import (
+    UNREAD,
     Copies,
     FileHashes,
     find_copies,
@@ -34,6 +35,7 @@ from aml_mil.cohort.synthetic import RenderProgress, render_cohort
 __all__ = [
     "DECODE_RULE",
     "RESIZE_RULE",
+    "UNREAD",
     "Cell",
     "CellFile",
     "ClassFolders",

@@ -2,12 +2,12 @@
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-DIGEST_BYTES = hashlib.sha256().digest_size
+UNREAD = bytes(hashlib.sha256().digest_size)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +34,7 @@ class FileHashes:
 
     Attributes:
         instance_ids: Of the files.
-        digests: Their SHA-256, one after the other.
+        digests: Their SHA-256, one after the other; zeros where a file was not read to its end.
     """
 
     instance_ids: tuple[str, ...]
@@ -42,25 +42,29 @@ class FileHashes:
 
     @classmethod
     def pack(cls, files: Iterable[tuple[str, str]]) -> "FileHashes":
-        """Take (instance id, SHA-256 hex) of each file."""
-        names, hexes = [], []
+        """Take instance id and SHA-256 hex of each file, or "" where it was not read."""
+        names, digests = [], bytearray()
         for instance_id, sha256 in files:
             names.append(instance_id)
-            hexes.append(sha256)
-        return cls(tuple(names), bytes.fromhex("".join(hexes)))
+            digests += bytes.fromhex(sha256) or UNREAD
+        return cls(tuple(names), bytes(digests))
+
+    def without(self, instance_ids: Container[str]) -> "FileHashes":
+        """Leave out some files."""
+        kept = [(name, digest) for name, digest in self if name not in instance_ids]
+        return FileHashes(tuple(name for name, _ in kept), b"".join(digest for _, digest in kept))
 
     def __iter__(self) -> Iterator[tuple[str, bytes]]:
         """Give instance id and digest of each file."""
         for place, instance_id in enumerate(self.instance_ids):
-            yield instance_id, self.digests[place * DIGEST_BYTES : (place + 1) * DIGEST_BYTES]
+            yield instance_id, self.digests[place * len(UNREAD) : (place + 1) * len(UNREAD)]
 
 
-def source_fingerprint(files: Iterable[tuple[str, str]]) -> str:
+def source_fingerprint(files: FileHashes) -> str:
     """Hash which files a patient has and what is in them.
 
     Args:
-        files: (instance id, SHA-256 hex of the bytes) of all files of the patient, the quarantined
-            ones too, in any order.
+        files: All files of the patient, the quarantined ones too, in any order.
 
     Returns:
         SHA-256 hex; changes when a file is added, removed, renamed or edited, and stays when the
@@ -70,15 +74,17 @@ def source_fingerprint(files: Iterable[tuple[str, str]]) -> str:
         ValueError: An instance id stands twice.
     """
     ordered = sorted(files)
-    if len({instance_id for instance_id, _ in ordered}) < len(ordered):
+    if len(set(files.instance_ids)) < len(ordered):
         message = "expected each instance id once, got a repeated one"
         raise ValueError(message)
-    digest = hashlib.sha256()
-    for instance_id, sha256 in ordered:
+    whole = hashlib.sha256()
+    for instance_id, digest in ordered:
         name = instance_id.encode("utf-8", "surrogateescape")
         # The length in front keeps neighbouring fields apart whatever the name contains.
-        digest.update(len(name).to_bytes(8, "little") + name + bytes.fromhex(sha256))
-    return digest.hexdigest()
+        whole.update(len(name).to_bytes(8, "little") + name)
+        if digest != UNREAD:
+            whole.update(digest)
+    return whole.hexdigest()
 
 
 def find_copies(files: Mapping[str, FileHashes]) -> tuple[Copies, ...]:

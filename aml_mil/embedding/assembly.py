@@ -10,7 +10,7 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import NDArray
 
-from aml_mil.cohort import Cell, Patient, source_fingerprint
+from aml_mil.cohort import UNREAD, Cell, FileHashes, Patient, source_fingerprint
 from aml_mil.embedding.cells import LoadedCell
 from aml_mil.embedding.feature_rows import FeatureRows
 from stores import Bag, QuarantinedFile
@@ -24,7 +24,7 @@ class PatientInProgress:
 
     patient: Patient
     files: list[str] = field(default_factory=list)
-    sha256s: list[str] = field(default_factory=list)
+    digests: bytearray = field(default_factory=bytearray)
     cells: list[Cell] = field(default_factory=list)
     colours: NDArray[np.float32]
     features: FeatureRows
@@ -32,9 +32,9 @@ class PatientInProgress:
     io_errors: list[str] = field(default_factory=list)
 
     @property
-    def hashes(self) -> Iterator[tuple[str, str]]:
-        """Name and SHA-256 of each file that could be read."""
-        return zip(self.files, self.sha256s, strict=True)
+    def hashes(self) -> FileHashes:
+        """SHA-256 of each file that could be read."""
+        return FileHashes(tuple(self.files), bytes(self.digests))
 
     @property
     def num_arrived(self) -> int:
@@ -160,7 +160,7 @@ class Assembly:
             progress.io_errors.append(f"{name}: {loaded.io_error}")
             return
         progress.files.append(name)
-        progress.sha256s.append(loaded.sha256)
+        progress.digests += bytes.fromhex(loaded.sha256) or UNREAD
         if loaded.image is None or loaded.colour is None:
             progress.quarantined.append(QuarantinedFile(file=name, reason=loaded.damage))
             return

@@ -6,22 +6,20 @@ from typing import Any
 
 import numpy as np
 
-from aml_mil.cohort import Patient, source_fingerprint
+from aml_mil.cohort import FileHashes, Patient, source_fingerprint
 from aml_mil.embedding.assembly import annotate
 from stores import Bag, BagDamagedError, FeatureStore
 
 MAX_NAMED = 5
 
 
-def describe_changes(
-    store: FeatureStore, patient: Patient, hashes: Sequence[tuple[str, str]]
-) -> tuple[str, ...]:
+def describe_changes(store: FeatureStore, patient: Patient, hashes: FileHashes) -> tuple[str, ...]:
     """Compare a patient as it is with its bag.
 
     Args:
         store: Has a bag of the patient.
         patient: As read from the cohort now.
-        hashes: (instance id, SHA-256 hex) of all its files now.
+        hashes: Of all its files now.
 
     Returns:
         One sentence for each difference, such as ``label AML → APL``; empty where the bag fits.
@@ -32,7 +30,7 @@ def describe_changes(
         return (f"its bag is damaged: {error.reason}",)
     reasons: list[str] = []
     if source_fingerprint(hashes) != bag.fingerprint:
-        reasons += _file_changes(bag, [name for name, _ in hashes])
+        reasons += _file_changes(bag, hashes.instance_ids)
     if bag.label != patient.label:
         reasons.append(f"label {_show(bag.label)} → {_show(patient.label)}")
     reasons += _attribute_changes(bag.attributes, patient.attributes)

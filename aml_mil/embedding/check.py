@@ -61,12 +61,12 @@ class CheckingPass:
     def _compare(self, patient: Patient, files: list[LoadedCell]) -> None:
         patient_id = patient.patient_id
         errors = [f"{item.cell.instance_id}: {item.io_error}" for item in files if item.io_error]
+        hashes = FileHashes.pack((item.cell.instance_id, item.sha256) for item in files)
         if errors:
             reasons: tuple[str, ...] = (
                 f"cannot read {errors[0]} ({len(errors)} of {len(files)} files)",
             )
         else:
-            hashes = [(item.cell.instance_id, item.sha256) for item in files]
             reasons = describe_changes(self._store, patient, hashes)
         if reasons:
             self.done.changed.append(ChangedPatient(patient_id=patient_id, reasons=reasons))
@@ -80,8 +80,5 @@ class CheckingPass:
             for item in record.quarantined
         ]
         damaged = {item.file for item in record.quarantined}
-        self.done.hashes[patient_id] = FileHashes.pack(
-            (item.cell.instance_id, item.sha256)
-            for item in files
-            if item.sha256 and item.cell.instance_id not in damaged
-        )
+        left_out = damaged.union(item.cell.instance_id for item in files if not item.sha256)
+        self.done.hashes[patient_id] = hashes.without(left_out)

@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from aml_mil.cohort import FileHashes, Patient
+from aml_mil.cohort import Patient
 from aml_mil.embedding.assembly import Assembly, Batch, PatientInProgress
 from aml_mil.embedding.cells import LoadedCell
 from aml_mil.embedding.errors import DamagedCellError
@@ -18,12 +18,15 @@ from stores import JSON, Bag, BagExistsError, InvalidBagError
 MAX_UNDER_WAY = 2
 """Batches that are encoded or wait for it, so that the encoder never waits for the writer."""
 
+MAX_WAITING_BYTES = 2**25
+"""Features beyond which a patient is written before the next is begun, who would lie beside it."""
+
 
 class EncodingPass:
     """Embeds patients from a stream of their cells; batches cross the borders between patients.
 
-    While one batch is encoded, the next is filled and the bags of the last are committed. A killed
-    run loses at most the work on one patient and three batches.
+    While one batch is encoded, the next is filled, and the bag of a patient is committed. A killed
+    run loses at most the work on two patients and three batches.
 
     Args:
         patients: Whose bags are to be made.
@@ -72,6 +75,8 @@ class EncodingPass:
         self._assembly = Assembly(new_images=new_images, dtype=dtype)
         self._under_way: deque[tuple[Batch, Future[NDArray[np.float32]]]] = deque()
         self._threads: ThreadPoolExecutor | None = None
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="writer")
+        self._written: tuple[PatientInProgress, Future[None]] | None = None
 
     def begin(self) -> None:
         """Make ready to encode, and fail the patients of whom no cell will come."""
@@ -105,9 +110,11 @@ class EncodingPass:
         while self._under_way:
             self._distribute(*self._under_way.popleft())
         self._commit_complete()
+        self._settle()
 
     def close(self) -> None:
         """Let go of the threads; what is not encoded yet stays undone."""
+        self._writer.shutdown(wait=True, cancel_futures=True)
         if self._threads is not None:
             self._threads.shutdown(wait=True, cancel_futures=True)
 
@@ -142,16 +149,29 @@ class EncodingPass:
         self._commit_complete()
 
     def _commit_complete(self) -> None:
+        if self._written is not None and self._written[1].done():
+            self._settle()
         for finished in self._assembly.take_complete():
-            self._finish(finished)
+            if finished.failure:
+                self._fail(finished.patient.patient_id, finished.failure)
+                continue
+            self._settle()
+            self._written = finished, self._writer.submit(self._write, finished)
+            if finished.features.num_bytes > MAX_WAITING_BYTES:
+                self._settle()
 
-    def _finish(self, finished: PatientInProgress) -> None:
-        patient_id = finished.patient.patient_id
-        if finished.failure:
-            self._fail(patient_id, finished.failure)
+    def _write(self, finished: PatientInProgress) -> None:
+        self._commit(finished.to_bag())
+
+    def _settle(self) -> None:
+        """Take down what became of the bag that was given to the writer."""
+        if self._written is None:
             return
+        finished, written = self._written
+        self._written = None
+        patient_id = finished.patient.patient_id
         try:
-            self._commit(finished.to_bag())
+            written.result()
         except InvalidBagError as error:
             self._fail(patient_id, error.reason)
             return
@@ -165,9 +185,7 @@ class EncodingPass:
             QuarantinedCell(patient_id=patient_id, file=file, reason=reason)
             for file, reason in damaged.items()
         ]
-        self.done.hashes[patient_id] = FileHashes.pack(
-            (name, sha256) for name, sha256 in finished.hashes if name not in damaged
-        )
+        self.done.hashes[patient_id] = finished.hashes.without(damaged)
 
     def _log_bag(self, finished: PatientInProgress) -> None:
         self._log(

@@ -40,6 +40,11 @@ class FeatureRows:
         self.num_rows += num_new
 
     @property
+    def num_bytes(self) -> int:
+        """What the room takes."""
+        return 0 if self._values is None else self._values.nbytes
+
+    @property
     def values(self) -> NDArray[Any]:
         """What came in, [V, N, D…]; where a cell was set aside, a view of the room."""
         assert self._values is not None
