@@ -1,12 +1,15 @@
 """The pass over a stream of cells: what is under way at once, and what becomes of failures."""
 
 import threading
+import time
+from collections import deque
 from contextlib import closing
 
 import numpy as np
 import pytest
 
 from aml_mil.cohort import Cell, Patient
+from aml_mil.embedding import encode
 from aml_mil.embedding.cells import LoadedCell
 from aml_mil.embedding.encode import MAX_UNDER_WAY, EncodingPass
 
@@ -89,12 +92,85 @@ def test_filling_goes_on_while_a_batch_is_encoded_up_to_a_bound(tmp_path):
         pass_.begin()
         filling = threading.Thread(target=fill)
         filling.start()
-        filling.join(0.3)
         most = (MAX_UNDER_WAY + 1) * BATCH_SIZE - 1
+        deadline = time.monotonic() + 10
+        while len(num_taken) < most and time.monotonic() < deadline:
+            time.sleep(0.01)
+        filling.join(0.2)  # it would go on here
         assert len(num_taken) == most, "two batches wait, and the last cell of the third"
         may_go_on.set()
         filling.join(10)
     assert len(committed[0].instance_ids) == 20
+
+
+def run_to_end(pass_, patients):
+    """Whether a bag was left with the writer after each cell."""
+    with closing(pass_):
+        pass_.begin()
+        for patient in patients:
+            for loaded in loaded_cells(patient):
+                pass_.take(loaded)
+                yield pass_._written is not None
+        pass_.end()
+
+
+def test_batches_are_filled_and_encoded_while_a_bag_is_written(tmp_path):
+    patients = [patient_of(name, 10, tmp_path) for name in ("A", "B")]
+    last_of_b, committed = threading.Event(), []
+
+    def encode(images, patient_ids):
+        if (images[:, 0, 0, 0] == 9).any() and "B" in patient_ids:
+            last_of_b.set()
+        return first_pixels(images, patient_ids)
+
+    class Slow(list):
+        def append(self, bag):
+            assert last_of_b.wait(10), "encoding waits for the writer"
+            super().append(bag)
+
+    committed = Slow()
+    deque(run_to_end(make_pass(patients, encode, committed), patients))
+    assert [bag.bag_id for bag in committed] == ["A", "B"]
+
+
+@pytest.mark.parametrize("most_bytes", [0, 10**9])
+def test_one_bag_is_written_at_a_time_and_a_large_one_before_all_else(
+    tmp_path, monkeypatch, most_bytes
+):
+    monkeypatch.setattr(encode, "MAX_WAITING_BYTES", most_bytes)
+    patients = [patient_of(name, 4, tmp_path) for name in "ABCDEF"]
+    writing, threads = threading.Lock(), set()
+
+    class Alone(list):
+        def append(self, bag):
+            assert writing.acquire(blocking=False), "two at a time"
+            time.sleep(0.01)
+            threads.add(threading.current_thread().name)
+            super().append(bag)
+            writing.release()
+
+    committed = Alone()
+    pass_ = make_pass(patients, first_pixels, committed)
+    left = list(run_to_end(pass_, patients))
+    assert any(left) == (most_bytes > 0)
+    assert [bag.bag_id for bag in committed] == list("ABCDEF")
+    assert list(pass_.done.committed) == list("ABCDEF")
+    assert threads == {"writer_0"}
+
+
+def test_what_the_writer_raises_stops_the_pass(tmp_path):
+    patients = [patient_of(name, 4, tmp_path) for name in "ABCDEF"]
+
+    class Full(list):
+        def append(self, bag):
+            if bag.bag_id == "C":
+                raise OSError(28, "No space left on device")
+            super().append(bag)
+
+    committed = Full()
+    with pytest.raises(OSError, match="No space left"):
+        deque(run_to_end(make_pass(patients, first_pixels, committed), patients))
+    assert [bag.bag_id for bag in committed] == ["A", "B"]
 
 
 @pytest.mark.parametrize("failing", [1, 3, 5])
