@@ -4,12 +4,16 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from aml_mil.embedding.views import view_names
+from aml_mil.runtime import count_own_cores
 
 EngineChoice = Literal["auto", "torch", "openvino"]
 EnginePrecision = Literal["fp32", "fp16", "bf16", "int8"]
 PrecisionChoice = Literal["auto", "fp32", "fp16", "bf16", "int8"]
 StoreDtype = Literal["float16", "float32"]
 StainRule = Literal["none", "patient"]
+
+MAX_WORKERS = 16
+"""Sixteen decode what one process can put together, some 10,000 cells a second."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +40,7 @@ class EmbedConfig:
         batch_size: Images encoded at a time; without it 64 on a CPU, 256 on CUDA, and what a store
             begun earlier used.
         workers: Threads that read and decode images, processes where they are more than four;
-            without it one per core.
+            without it one per core, up to 16.
         device: auto, cpu, cuda or cuda:N.
         strict: Stop at the first damaged file instead of setting it aside.
         refresh: Embed again the patients whose files, label or annotations have changed.
@@ -62,6 +66,11 @@ class EmbedConfig:
     refresh: bool = False
     drop_vanished: bool = False
     check_precision: int | None = None
+
+    @property
+    def num_workers(self) -> int:
+        """As asked for, or as many as this process has cores; more than 16 wait for the run."""
+        return self.workers or min(count_own_cores(), MAX_WORKERS)
 
     def __post_init__(self) -> None:
         view_names(self.views)

@@ -146,7 +146,7 @@ def diagnose(
     decoded_per_s = measure_decoding(
         cohort,
         image_size_px=encoder.image_size_px,
-        workers=config.workers or count_own_cores(),
+        workers=config.num_workers,
         seconds=seconds,
     )
     encoded_per_s = measure_encoding(

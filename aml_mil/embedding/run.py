@@ -14,7 +14,6 @@ from aml_mil.embedding.stain import settle_reference
 from aml_mil.embedding.store_job import StoreJob
 from aml_mil.embedding.stream import run_passes
 from aml_mil.encoders import Encoder
-from aml_mil.runtime import count_own_cores
 
 MAX_NAMED = 5
 
@@ -78,7 +77,7 @@ class EmbedRun:
             cohort = keep_cell_types(cohort, config.cell_types)
         self._cohort = cohort
         self._config = config
-        self._workers = config.workers or count_own_cores()
+        self._workers = config.num_workers
         self._image_size_px = next(iter(encoders.values())).image_size_px
         self._store_paths = tuple(encoders)
         self._jobs = [

@@ -14,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 
 from aml_mil.cohort import Cell, Cohort, Patient
-from aml_mil.embedding.cells import LoadedCell, load_cell
+from aml_mil.embedding.cells import MAX_THREADS, LoadedCell, load_cell
 from aml_mil.embedding.colour import FloatArray, match_colour, pool_colours
 from aml_mil.embedding.config import EmbedConfig
 from aml_mil.embedding.errors import EmbedError
@@ -155,7 +155,7 @@ def load_normalised(
         patients: Whose cells.
         reference: Colour to reach.
         image_size_px: Side of the images.
-        workers: Threads that measure, and threads that load.
+        workers: Threads that measure, and threads that load; four of each at most.
         lookahead: How many images may be under way or waiting to be taken.
 
     Yields:
@@ -182,7 +182,9 @@ def load_normalised(
             yield from ((cell, own) for cell in cells)
 
     with closing(_measure(patients, image_size_px=image_size_px, workers=workers)) as measured:
-        yield from map_ahead(load, with_colours(), workers=workers, lookahead=lookahead)
+        yield from map_ahead(
+            load, with_colours(), workers=min(workers, MAX_THREADS), lookahead=lookahead
+        )
 
 
 def _measure(
@@ -192,7 +194,7 @@ def _measure(
         return replace(load_cell(*item, image_size_px=image_size_px), image=None)
 
     pairs = ((patient, cell) for patient in patients for cell in patient.cells)
-    return map_ahead(measure, pairs, workers=workers, lookahead=MEASURED_AHEAD)
+    return map_ahead(measure, pairs, workers=min(workers, MAX_THREADS), lookahead=MEASURED_AHEAD)
 
 
 def _pool(cells: Sequence[LoadedCell]) -> FloatArray | None:

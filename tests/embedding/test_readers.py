@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from aml_mil.cohort import Cell, Patient
-from aml_mil.embedding import EmbedError, cells
+from aml_mil.embedding import EmbedConfig, EmbedError, cells, config
 from aml_mil.embedding.cells import MAX_THREADS, load_cells
 from aml_mil.embedding.readers import IS_POSSIBLE, Readers
 from tests.embedding.drawing import SIZE_PX, bag_bytes, damage, draw_cell, run
@@ -64,6 +64,14 @@ def test_processes_find_what_threads_find(pairs, lookahead):
 def test_few_workers_are_threads(pairs, monkeypatch):
     monkeypatch.setattr(cells, "Readers", None)
     assert len(load(pairs, workers=MAX_THREADS, lookahead=8)) == NUM_CELLS
+
+
+@pytest.mark.parametrize(
+    ("asked", "cores", "expected"), [(None, 2, 2), (None, 64, 16), (30, 2, 30), (1, 64, 1)]
+)
+def test_there_is_a_worker_a_core_up_to_what_the_run_can_take(monkeypatch, asked, cores, expected):
+    monkeypatch.setattr(config, "count_own_cores", lambda: cores)
+    assert EmbedConfig(workers=asked).num_workers == expected
 
 
 def test_a_store_is_the_same_whoever_reads(cohort_dir, store_path, tmp_path, encoder):
