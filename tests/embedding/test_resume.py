@@ -58,9 +58,10 @@ def test_an_interrupted_run_is_finished_to_the_same_bytes(
     run(cohort_dir, undisturbed, encoder, batch_size=2)
     interrupt_after_a_bag(start(cohort_dir, store_path, encoder, batch_size=2), store_path)
     with open_store(store_path) as store:
-        assert store.bag_ids == ("AQK",)
+        kept = store.bag_ids
+    assert kept in (("AQK",), ("AQK", "BZF")), "the second may be with the writer by then"
     summary = run(cohort_dir, store_path, encoder, batch_size=2)
-    assert (summary.patients_embedded, summary.patients_skipped) == (2, 1)
+    assert (summary.patients_embedded, summary.patients_skipped) == (3 - len(kept), len(kept))
     assert bag_bytes(store_path) == bag_bytes(undisturbed)
 
 
