@@ -168,11 +168,11 @@ def decode_alone(job: Job) -> Measured:
     """Read, hash, decode and fit, as `embed` does, by as many workers, and nothing else."""
     began = time.perf_counter()
     from aml_mil.embedding.cells import load_cells
-    from aml_mil.runtime import count_cores
+    from aml_mil.embedding.config import EmbedConfig
 
     pairs = [(p, cell) for p in take_cohort(job).patients for cell in p.cells]
     ready, cpu_start = time.perf_counter(), cpu_seconds()
-    workers = count_cores()
+    workers = EmbedConfig().num_workers
     for _ in load_cells(
         pairs, image_size_px=144, workers=workers, lookahead=2 * BATCH_SIZE + workers
     ):

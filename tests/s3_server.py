@@ -1,6 +1,5 @@
 """A server that speaks S3, on this machine."""
 
-import socket
 import subprocess
 import sys
 import time
@@ -9,15 +8,15 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.ports import free_port
+
 
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[str]:
     """Start a server of objects in memory; give its address."""
     pytest.importorskip("s3fs")
     pytest.importorskip("moto")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     server = subprocess.Popen(
         [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
         stdout=subprocess.DEVNULL,

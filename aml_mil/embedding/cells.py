@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from aml_mil.cohort import Cell, CellFile, Patient, load_file
-from aml_mil.embedding.parallel import MAX_TOGETHER, map_ahead
+from aml_mil.embedding.parallel import count_together, map_ahead
 from aml_mil.embedding.readers import IS_POSSIBLE, Readers
 
 MAX_THREADS = 4
@@ -69,7 +69,7 @@ def load_cells(
             lookahead=lookahead,
         )
         return
-    together = min(max(lookahead // (2 * workers), 1), MAX_TOGETHER)
+    together = count_together(workers=workers, lookahead=lookahead)
     slots = max(lookahead // together, 1)
     source = iter(pairs)
     parts = enumerate(iter(lambda: list(islice(source, together)), []))

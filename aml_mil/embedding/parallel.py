@@ -14,6 +14,11 @@ Result = TypeVar("Result")
 MAX_TOGETHER = 16
 
 
+def count_together(*, workers: int, lookahead: int) -> int:
+    """Say how many items a worker is handed at once, so that each finds a second helping."""
+    return min(max(lookahead // (2 * workers), 1), MAX_TOGETHER)
+
+
 def map_ahead(
     function: Callable[[Item], Result], items: Iterable[Item], *, workers: int, lookahead: int
 ) -> Generator[Result, None, None]:
@@ -28,7 +33,7 @@ def map_ahead(
     Yields:
         The result for each item.
     """
-    together = min(max(lookahead // (2 * workers), 1), MAX_TOGETHER)
+    together = count_together(workers=workers, lookahead=lookahead)
     source = iter(items)
     executor = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="cells")
     waiting: deque[Future[tuple[list[Result], Exception | None]]] = deque()

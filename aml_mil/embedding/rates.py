@@ -48,7 +48,7 @@ def measure_decoding(
 
     pairs = (cells[place] for place in cycle(range(0, len(cells), step)))
     loaded = load_cells(
-        pairs, image_size_px=image_size_px, workers=workers, lookahead=8 * MAX_TOGETHER * workers
+        pairs, image_size_px=image_size_px, workers=workers, lookahead=2 * MAX_TOGETHER * workers
     )
     with closing(loaded):
         next(loaded)  # the processes have started

@@ -7,7 +7,6 @@ each, and prints their exit codes: a negative one is the signal that ended the p
 import json
 import os
 import signal
-import socket
 import sys
 import time
 from collections import deque
@@ -21,6 +20,7 @@ from aml_mil.embedding import EmbedError
 from aml_mil.embedding.shares import BACKEND, PATIENCE
 from aml_mil.ssl.ranks import rank
 from tests.embedding.drawing import start, tiny_encoder
+from tests.ports import free_port
 
 LEFT_ALONE = 3
 PATIENCE_S = 120.0
@@ -53,9 +53,7 @@ def fork_ranks(
     settings: dict[str, Any], *, num_ranks: int, victim: int | None, kill_at: int
 ) -> list[int]:
     """Fork the processes; gives their ids in the order of the ranks."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     children = []
     for number in range(num_ranks):
         child = os.fork()

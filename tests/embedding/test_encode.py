@@ -116,7 +116,7 @@ def run_to_end(pass_, patients):
 
 def test_batches_are_filled_and_encoded_while_a_bag_is_written(tmp_path):
     patients = [patient_of(name, 10, tmp_path) for name in ("A", "B")]
-    last_of_b, committed = threading.Event(), []
+    last_of_b = threading.Event()
 
     def encode(images, patient_ids):
         if (images[:, 0, 0, 0] == 9).any() and "B" in patient_ids:

@@ -145,7 +145,7 @@ def test_without_a_network_published_weights_are_one_clear_error_soon(monkeypatc
     started = time.perf_counter()
     with pytest.raises(WeightsError, match="cannot be reached; use --weights FILE or random:SEED"):
         load_encoder("resnet18", weights="timm")
-    assert time.perf_counter() - started < 60, "it was tried again and again"
+    assert time.perf_counter() - started < 10
 
 
 def test_published_weights_in_the_cache_need_no_network(monkeypatch, tmp_path):
