@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
-Precision = Literal["fp64", "fp32", "bf16"]
+Precision = Literal["fp64", "fp32", "bf16", "fp16"]
 Attention = Literal["class", "shared", "gated"]
 Pool = Literal["attention", "mean", "max"]
 Sampling = Literal["balanced", "natural"]
@@ -45,7 +45,7 @@ class FitConfig:
         attention_hidden: Hidden units of the attention. Source: H.
         classifier_hidden: Hidden units of each class's classifier. Source: H.
         precision: Number format of the large matrix products; weights, sums, softmax and the
-            optimiser stay in fp32 under bf16. Source: ours.
+            optimiser stay in fp32 under bf16 and fp16. Source: ours.
         device: auto takes CUDA where there is one, else the CPU; or a device as torch names them.
             Source: ours.
 

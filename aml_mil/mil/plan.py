@@ -187,6 +187,8 @@ def make_plans(
     )
     for plan in plans:
         _check_shape(plan)
+        if config.precision == "fp16":
+            _check_range(plan.inputs)
     return plans
 
 
@@ -208,6 +210,19 @@ def _check_shape(plan: FitPlan) -> None:
         _ = plan.shape
     except ValueError as error:
         raise BagsError(f"{plan.inputs.stores[0].path}: {error}") from error
+
+
+def _check_range(inputs: FitInputs) -> None:
+    """Check that fp16 holds the features."""
+    limit = float(np.finfo(np.float16).max)
+    for store in inputs.stores:
+        for i, patient_id in enumerate(inputs.patient_ids):
+            features = store.bags.features[:, store.bags.bag(i)]
+            if (largest := max(float(features.max()), -float(features.min()))) > limit:
+                raise BagsError(
+                    f"precision fp16 holds numbers up to {limit:,.0f}, got {largest:,.0f} in "
+                    f"{patient_id} of {store.path}; use --precision bf16 or fp32"
+                )
 
 
 def _check_training_classes(inputs: FitInputs, roles: Sequence[FoldRoles]) -> None:

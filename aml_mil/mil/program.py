@@ -22,6 +22,7 @@ TABLE_DTYPES: Mapping[Precision, torch.dtype] = {
     "fp64": torch.float64,
     "fp32": torch.float32,
     "bf16": torch.bfloat16,
+    "fp16": torch.float16,
 }
 CHECKPOINT_EVERY_S = 30.0
 
@@ -116,7 +117,7 @@ def _write_runs(
     history: Sequence[EpochRecord],
 ) -> None:
     """Apply the heads and write the folders of all runs."""
-    reference = program.bags("fp32") if bags.table.dtype == torch.bfloat16 else None
+    reference = program.bags("fp32") if bags.table.dtype.itemsize == 2 else None
     for run, (plan, path) in enumerate(zip(program.plans, program.paths, strict=True)):
         own = [h for h in heads if h.replicate.run == run]
         results = apply_heads(own, bags, shape=plan.shape, inputs=plan.inputs, roles=plan.roles)

@@ -51,7 +51,7 @@ def test_a_saved_config_can_be_given_back():
         ({"pool": "median"}, "pool: expected one of attention, mean, max, got 'median'"),
         ({"pool": "mean", "attention": "gated"}, "attention: has no effect with pool mean"),
         ({"pool": "max", "attention_hidden": 64}, "attention_hidden: has no effect with pool max"),
-        ({"precision": "fp8"}, "precision: expected one of fp64, fp32, bf16, got 'fp8'"),
+        ({"precision": "fp8"}, "precision: expected one of fp64, fp32, bf16, fp16, got 'fp8'"),
     ],
 )
 def test_a_value_outside_its_range_is_refused(values, message):

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -341,3 +342,20 @@ def test_encoders_of_their_own_folds_training_patients_pass(tmp_path):
     path = str(tmp_path / "toy-{fold}.zarr")
     _, summary = run(path, tmp_path / "run", folds=folds)
     assert summary.leakage == "none"
+
+
+def test_features_that_fp16_cannot_hold_are_refused_in_it(tmp_path, monkeypatch):
+    from aml_mil.mil import inputs
+
+    def enlarged(*args):
+        bags = pack(*args)
+        bags.features[0, bags.offsets[7], 3] = -1e5
+        return bags
+
+    store = write_store(tmp_path / "toy.zarr", dtype="float32")
+    pack = inputs.pack_bags
+    monkeypatch.setattr(inputs, "pack_bags", enlarged)
+    expected = r"fp16 holds numbers up to 65,504, got 100,000 in P07 of .*; use --precision bf16"
+    with pytest.raises(BagsError, match=expected):
+        fit(store, out_dir=tmp_path / "run", config=replace(CONFIG, precision="fp16"))
+    fit(store, out_dir=tmp_path / "run", config=replace(CONFIG, precision="bf16"))

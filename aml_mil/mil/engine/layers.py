@@ -9,8 +9,8 @@ bias stands in the column of its weights that meets the ones, so that one produc
 product of the backward pass gives both gradients. A layer whose outputs go on through a ReLU into
 another layer makes the ones of its own outputs by a weight of 1 that no step touches.
 
-ReLU and its derivative treat bf16 as whole numbers of 16 bits, which have the same signs: ATen
-takes five times as long over bf16 itself. A NaN with the sign set becomes 0 that way.
+ReLU and its derivative treat bf16 and fp16 as whole numbers of 16 bits, which have the same signs:
+ATen takes five times as long over bf16 itself. A NaN with the sign set becomes 0 that way.
 """
 
 from typing import Any
@@ -141,5 +141,5 @@ def relu_backward_(grad: Tensor, activated: Tensor) -> Tensor:
 
 
 def _signed(values: Tensor) -> Tensor:
-    """View bf16 as whole numbers of the same sign, other formats as they are."""
-    return values.view(torch.int16) if values.dtype == torch.bfloat16 else values
+    """View numbers of 16 bits as whole numbers of the same sign, others as they are."""
+    return values.view(torch.int16) if values.itemsize == 2 else values

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from aml_mil.mil.engine.attention import StackedAttention
 from aml_mil.mil.engine.classifier import classifier_step, classify
+from aml_mil.mil.engine.half import gradient_scale
 from aml_mil.mil.engine.layers import Parameters
 from aml_mil.mil.engine.packing import Packed
 from aml_mil.mil.engine.pooling import MaxPooling, Pooling, WeighedPooling
@@ -105,17 +106,23 @@ class StackedHeads:
         pooling = self._pooling(packed, scored.scores if scored else None)
         bags = pooling.forward(reduced)
         losses, grad_bags, gradients = classifier_step(self._parameters, packed, bags)
+        scale = gradient_scale(grad_bags) if self._table.dtype == torch.float16 else None
+        if scale is not None:
+            grad_bags = grad_bags * scale[:, None, None, None]
+        large: Parameters = {}
         grad: Tensor | None = None
         if self._attention and scored:
             grad_scores = pooling.grad_scores(reduced, grad_bags)
-            grad = self._attention.backward(scored, reduced, grad_scores, into=gradients)
+            grad = self._attention.backward(scored, reduced, grad_scores, into=large)
         grad = pooling.grad_reduced(reduced, grad_bags, to=grad)
         if dropout is not None:
             grad.mul_(dropout)
         for i, cells in enumerate(blocks):
             own = grad[:, cells].contiguous()
-            self._reduction.backward(rows[i], outputs[i], own, into=gradients)
-        return StackedStep(losses=losses, gradients=gradients)
+            self._reduction.backward(rows[i], outputs[i], own, into=large)
+        if scale is not None:
+            large = {n: (g.flatten(1) / scale[:, None]).view_as(g) for n, g in large.items()}
+        return StackedStep(losses=losses, gradients=gradients | large)
 
     def _blocks(self, packed: Packed) -> list[slice]:
         return blocks_of(packed.rows.shape[1], self._reduction.rows_per_cell)

@@ -236,7 +236,7 @@ class Training:
                 state.best_parameters = _of_replicate(self._parameters, place)
 
     def _have_finite_weights(self) -> npt.NDArray[np.bool_]:
-        """Whether each replicate's weights are finite, [R]: a ReLU in bf16 can hide a NaN."""
+        """Whether each replicate's weights are finite, [R]: a ReLU of 16 bits can hide a NaN."""
         sums = torch.stack([p.flatten(1).sum(dim=1) for p in self._stepped.values()]).sum(dim=0)
         result: npt.NDArray[np.bool_] = torch.isfinite(sums).cpu().numpy()
         return result

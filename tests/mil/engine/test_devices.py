@@ -10,6 +10,7 @@ from aml_mil.mil.engine import FeatureScaling, Replicate, ResidentBags, Training
 from aml_mil.mil.engine.packing import pack
 from aml_mil.mil.engine.table import StreamedTable
 from aml_mil.mil.head import HeadShape
+from aml_mil.mil.program import TABLE_DTYPES
 from aml_mil.mil.sampling import CellDropout
 from tests.mil.cases import SMALL_SHAPE, run_to_end, small_config, toy_bags, toy_replicates
 from tests.no_gpu import CUDA, pretended_gpu
@@ -17,7 +18,7 @@ from tests.no_gpu import CUDA, pretended_gpu
 NUM_BAGS, NUM_CELLS, NUM_FEATURES = 6, 7, 24
 OPTIONS = list(
     itertools.product(
-        (torch.float32, torch.bfloat16),
+        (torch.float32, torch.bfloat16, torch.float16),
         (0, 5),
         (("attention", "class"), ("attention", "gated"), ("mean", "class"), ("max", "class")),
         (False, True),
@@ -110,9 +111,9 @@ def test_a_whole_run_on_a_gpu_in_float64_is_the_cpus():
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_a_gpu_learns_in_every_precision(precision):
-    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+    dtype = TABLE_DTYPES[precision]
     bags = toy_bags(dtype=dtype, device=CUDA)
     config = small_config(precision=precision)
     training = Training(toy_replicates(bags), bags, shape=SMALL_SHAPE, config=config)

@@ -35,9 +35,9 @@ def _case(sizes_by_replicate, *, seed=0):
     return table, bags, heads, stacked
 
 
-def _heads(stacked, table):
+def _heads(stacked, table, *, dtype=torch.float64):
     features = [table.numpy()[None]]
-    resident = make_table(features, dtype=torch.float64, device=CPU)
+    resident = make_table(features, dtype=dtype, device=CPU)
     return StackedHeads(stacked, shape=SMALL_SHAPE, table=resident, workspace=Workspace(CPU))
 
 
@@ -103,3 +103,21 @@ def test_every_parameter_gets_a_gradient(name):
         assert result.gradients[name].abs().max() < 1e-15
     else:
         assert (result.gradients[name].flatten(1).abs().sum(1) > 0).all()
+
+
+@pytest.mark.parametrize("shrink", [1, 2**-30])
+def test_fp16_gradients_are_float32s_however_small(shrink):
+    """A sure head's gradients are far below what fp16 can tell from 0."""
+    table, bags, _, stacked = _case([[90, 70], [100]])
+    stacked = {name: values.float() for name, values in stacked.items()}
+    stacked["classifier_logit.weight"] *= shrink  # the gradients before it shrink with it
+    packed = pack(bags, device=CPU)
+    expected = _heads(stacked, table, dtype=torch.float32).step(packed).gradients
+    found = _heads(stacked, table, dtype=torch.float16).step(packed).gradients
+    assert found.keys() == expected.keys()
+    for name, values in expected.items():
+        norms = values.flatten(1).norm(dim=1)
+        errors = (found[name] - values).flatten(1).norm(dim=1)
+        assert found[name].dtype == torch.float32
+        assert (errors <= 0.1 * norms + 1e-9 * shrink).all(), name
+        assert name == "attention_score.bias" or (norms > 0).all()

@@ -157,9 +157,10 @@ def test_patience_ends_a_replicate_and_keeps_its_best_weights(whole_run):
         assert head.last_epoch - head.best_epoch == config.patience
 
 
-def test_bf16_losses_stay_close_to_float32():
+@pytest.mark.parametrize(("half", "half_dtype"), [("bf16", torch.bfloat16), ("fp16", torch.half)])
+def test_losses_of_16_bit_products_stay_close_to_float32(half, half_dtype):
     losses = {}
-    for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+    for precision, dtype in (("fp32", torch.float32), (half, half_dtype)):
         bags = toy_bags(dtype=dtype)
         config = small_config(precision=precision, epochs=3)
         records, heads = run_to_end(
@@ -167,8 +168,8 @@ def test_bf16_losses_stay_close_to_float32():
         )
         assert all(p.dtype == torch.float32 for h in heads for p in h.parameters.values())
         losses[precision] = np.array([r.val_loss for r in records])
-    assert np.abs(losses["bf16"] - losses["fp32"]).max() < 0.02
-    assert (losses["bf16"] != losses["fp32"]).any()
+    assert np.abs(losses[half] - losses["fp32"]).max() < 0.02
+    assert (losses[half] != losses["fp32"]).any()
 
 
 def test_a_replicate_that_diverges_keeps_its_best_epoch_and_leaves_the_others_alone(monkeypatch):
