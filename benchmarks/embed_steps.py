@@ -22,6 +22,7 @@ class Job:
         views: identity or flips.
         root: Folder to write into.
         precision: Of ours and of its engine, as `--precision` takes it.
+        compile: Of ours and of its engine, as `--compile`.
     """
 
     cohort: str
@@ -31,6 +32,7 @@ class Job:
     views: str
     root: str
     precision: str = "auto"
+    compile: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +145,7 @@ def ours(job: Job) -> Measured:
 
     cohort, encoder = take_cohort(job), load(job)
     store = Path(job.root) / f"ours-{time.time_ns()}.zarr"
-    config = EmbedConfig(views=job.views, precision=job.precision)  # type: ignore[arg-type]
+    config = EmbedConfig(views=job.views, precision=job.precision, compile=job.compile)  # type: ignore[arg-type]
     run = embed(cohort, encoder, store, config)
     records = iter(run)
     first = next(records)
@@ -160,7 +162,7 @@ def ours(job: Job) -> Measured:
         seconds=seconds,
         cpu_ms=cpu_ms,
         start_up_s=ended - began - seconds,
-        engine=f"{summary.engine} {summary.compute_dtype}",
+        engine=f"{summary.engine}{' compiled' * job.compile} {summary.compute_dtype}",
     )
 
 
@@ -182,35 +184,39 @@ def decode_alone(job: Job) -> Measured:
 
 def engine_alone(job: Job) -> Measured:
     """The engine that `embed` takes, on images that lie in memory."""
-    return _encode_resident(job, lambda engine: engine)
+    return _encode_resident(job, lambda numerics: numerics)
 
 
 def other_engine(job: Job) -> Measured:
     """The other engine, on the same images: a yardstick that is not ours."""
-    return _encode_resident(job, lambda engine: "openvino" if engine == "torch" else "torch")
+
+    def other(numerics: Any) -> Any:
+        if numerics.device.type == "cuda":
+            return replace(numerics, is_compiled=not numerics.is_compiled)
+        engine = "openvino" if numerics.engine == "torch" else "torch"
+        return replace(numerics, engine=engine, is_compiled=False)
+
+    return _encode_resident(job, other)
 
 
-def _encode_resident(job: Job, choose: Callable[[str], str]) -> Measured:
+def _encode_resident(job: Job, choose: Callable[[Any], Any]) -> Measured:
     began = time.perf_counter()
     import numpy as np
 
+    from aml_mil.embedding.building import build_engine
     from aml_mil.embedding.config import EmbedConfig
-    from aml_mil.embedding.engines import build_engine
     from aml_mil.embedding.numerics import choose_numerics
     from aml_mil.embedding.views import VIEW_SETS
 
     encoder, images = load(job), np.stack(list(_first_images(job)))
     views = VIEW_SETS[job.views]  # type: ignore[index]
     num_cells = sum(len(patient.cells) for patient in take_cohort(job).patients)
-    config = EmbedConfig(precision=job.precision)  # type: ignore[arg-type]
-    numerics = choose_numerics(config, encoder, num_encodings=num_cells * len(views))
+    config = EmbedConfig(precision=job.precision, compile=job.compile)  # type: ignore[arg-type]
+    numerics = choose(choose_numerics(config, encoder, num_encodings=num_cells * len(views)))
     engine = build_engine(
-        choose(numerics.engine),  # type: ignore[arg-type]
+        numerics,
         encoder,
-        device=numerics.device,
-        precision=numerics.precision,
         views=views,
-        is_folded=numerics.is_folded,
         calibration=images if numerics.precision == "int8" else None,
     )
     engine.encode(images)
@@ -223,7 +229,7 @@ def _encode_resident(job: Job, choose: Callable[[str], str]) -> Measured:
         ready=ready,
         cpu_start=cpu_start,
         began=began,
-        engine=f"{choose(numerics.engine)} {numerics.precision}",
+        engine=f"{numerics.engine}{' compiled' * numerics.is_compiled} {numerics.precision}",
     )
 
 

@@ -36,6 +36,8 @@ class EmbedConfig:
             begun earlier keeps its own.
         engine: What encodes; auto is OpenVINO on an x86-64 CPU for encoders it can run and cohorts
             large enough to repay its start, else torch; a store begun earlier keeps its own.
+        compile: Compile the encoder with torch: some seconds to begin with, and a C++ compiler on
+            a CPU, Triton on CUDA; a store begun earlier keeps its own.
         dtype: Type of the stored features.
         batch_size: Images encoded at a time; without it 64 on a CPU, 256 on CUDA, and what a store
             begun earlier used.
@@ -58,6 +60,7 @@ class EmbedConfig:
     cell_types: tuple[str, ...] = ()
     precision: PrecisionChoice = "auto"
     engine: EngineChoice = "auto"
+    compile: bool = False
     dtype: StoreDtype = "float16"
     batch_size: int | None = None
     workers: int | None = None

@@ -11,9 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from aml_mil.cohort import Cohort
+from aml_mil.embedding.building import build_engine
 from aml_mil.embedding.calibration import draw_calibration
 from aml_mil.embedding.config import EmbedConfig
-from aml_mil.embedding.engines import MIN_ENCODINGS, build_engine
+from aml_mil.embedding.engines import MIN_ENCODINGS
 from aml_mil.embedding.errors import EngineError
 from aml_mil.embedding.numerics import Numerics, choose_numerics
 from aml_mil.embedding.openvino_engine import has_openvino
@@ -200,7 +201,7 @@ def find_parts() -> tuple[Part, ...]:
     return (
         *packages,
         Part(name="GPU", is_there=torch.cuda.is_available(), purpose=_about_gpu()),
-        Part(name="C++ compiler", is_there=bool(compilers), purpose="nothing here needs one"),
+        Part(name="C++ compiler", is_there=bool(compilers), purpose="`embed --compile` on a CPU"),
     )
 
 
@@ -221,16 +222,7 @@ def _build(
 
     def build(chosen: Numerics) -> ViewEncoder:
         return ViewEncoder(
-            lambda own: build_engine(
-                chosen.engine,
-                encoder,
-                device=chosen.device,
-                precision=chosen.precision,
-                views=own,
-                threads=chosen.threads,
-                is_folded=chosen.is_folded,
-                calibration=calibration,
-            ),
+            lambda own: build_engine(chosen, encoder, views=own, calibration=calibration),
             views=views,
             image_size_px=size_px,
         )
@@ -238,7 +230,7 @@ def _build(
     try:
         return numerics, build(numerics), ""
     except EngineError as error:
-        if config.engine != "auto":
+        if config.engine != "auto" or config.compile:
             raise
         numerics = choose_numerics(replace(config, engine="torch"), encoder)
         return numerics, build(numerics), str(error)
@@ -262,6 +254,8 @@ def _why_precision(numerics: Numerics, config: EmbedConfig) -> str:
 
 
 def _why_engine(numerics: Numerics, config: EmbedConfig, num_encodings: int) -> str:
+    if config.compile:
+        return "asked for, compiled"
     if config.engine != "auto":
         return "asked for"
     if numerics.engine == "openvino":

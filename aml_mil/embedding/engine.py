@@ -8,6 +8,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from threading import Lock
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from aml_mil.embedding.config import EnginePrecision
 from aml_mil.embedding.cuda_graph import CudaGraphs
+from aml_mil.embedding.errors import EngineError
 from aml_mil.embedding.folding import fold_batch_norms
 from aml_mil.embedding.views import view_images
 from aml_mil.encoders import Encoder
@@ -44,10 +46,15 @@ class TorchEngine:
         threads: Of torch while it encodes: how sums are split shows in the last bits. As many as
             torch has if not given.
         is_folded: Fold batch normalisations into the convolutions before them.
+        compile_for: Compile for batches of so many images, at once; kernels are not compiled
+            if not given.
 
     Attributes:
         num_at_once: 1.
         num_halvings: How often the memory of the device was too small for as many images at once.
+
+    Raises:
+        EngineError: The encoder cannot be compiled here.
     """
 
     def __init__(
@@ -59,6 +66,7 @@ class TorchEngine:
         views: tuple[str, ...],
         threads: int | None = None,
         is_folded: bool = False,
+        compile_for: int | None = None,
     ) -> None:
         self.num_at_once = 1
         self.num_halvings = 0
@@ -80,6 +88,8 @@ class TorchEngine:
         self._std = torch.tensor(encoder.std, device=device).view(1, 3, 1, 1) * 255
         is_cuda = device.type == "cuda"
         self._compute = CudaGraphs(self._features, device) if is_cuda else self._features
+        if compile_for is not None:
+            self._compile(encoder, batch_size=compile_for)
 
     def encode(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Encode a batch; threads take turns.
@@ -97,6 +107,19 @@ class TorchEngine:
             _with_threads(self._threads),
         ):
             return self._encode_parts(images)
+
+    def _compile(self, encoder: Encoder, *, batch_size: int) -> None:
+        options: dict[str, Any] = {"freezing": True} if self._device.type == "cpu" else {}
+        self._module.compile(dynamic=False, options=options)
+        size_px = encoder.image_size_px
+        try:
+            self.encode(np.zeros((batch_size, size_px, size_px, 3), dtype=np.uint8))
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[0]
+            message = f"torch cannot compile {encoder.name}: {reason}; leave out --compile"
+            raise EngineError(message) from error
 
     def _encode_parts(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Encode in as many parts as the memory of the device asks for, from now on."""

@@ -1,4 +1,4 @@
-"""Which engine encodes: chosen for a new store, recorded in it, and built when it is needed."""
+"""Which engine encodes, and what every engine does."""
 
 from typing import Literal, Protocol
 
@@ -7,16 +7,13 @@ import torch
 from numpy.typing import NDArray
 
 from aml_mil.embedding.config import EngineChoice, EnginePrecision
-from aml_mil.embedding.engine import TorchEngine
 from aml_mil.embedding.errors import EngineError
 from aml_mil.embedding.openvino_engine import (
     INFERENCE_TYPES,
-    OpenVinoEngine,
     check_precision_offered,
     has_openvino,
 )
 from aml_mil.embedding.quantise import has_nncf
-from aml_mil.encoders import Encoder
 
 EngineName = Literal["torch", "openvino"]
 
@@ -39,7 +36,12 @@ class Engine(Protocol):
 
 
 def choose_engine(
-    choice: EngineChoice, *, device: torch.device, precision: EnginePrecision, num_encodings: int
+    choice: EngineChoice,
+    *,
+    device: torch.device,
+    precision: EnginePrecision,
+    num_encodings: int,
+    is_compiled: bool = False,
 ) -> EngineName:
     """Choose the engine of a new store.
 
@@ -48,6 +50,7 @@ def choose_engine(
         device: Where to encode.
         precision: Of the encoder.
         num_encodings: Cells times views.
+        is_compiled: Whether torch is to compile the encoder.
 
     Returns:
         For ``auto`` OpenVINO on a CPU, where it is installed, offers the precision, and its start
@@ -56,6 +59,11 @@ def choose_engine(
     Raises:
         EngineError: OpenVINO was asked for and cannot be used here.
     """
+    if is_compiled:
+        if choice == "openvino" or precision == "int8":
+            message = "--compile is for torch; OpenVINO compiles its graphs anyway: leave it out"
+            raise EngineError(message)
+        return "torch"
     if choice == "openvino" or precision == "int8":
         _check_openvino(device, precision)
     if precision == "int8":
@@ -65,50 +73,6 @@ def choose_engine(
         return choice
     is_offered = device.type == "cpu" and precision in INFERENCE_TYPES and has_openvino()
     return "openvino" if is_offered and num_encodings >= MIN_ENCODINGS else "torch"
-
-
-def build_engine(
-    name: EngineName,
-    encoder: Encoder,
-    *,
-    device: torch.device,
-    precision: EnginePrecision,
-    views: tuple[str, ...],
-    threads: int | None = None,
-    is_folded: bool = False,
-    calibration: NDArray[np.uint8] | None = None,
-) -> Engine:
-    """Make an encoder ready.
-
-    Args:
-        name: Of the engine.
-        encoder: Left as it is.
-        device: Where to encode.
-        precision: Of the encoder.
-        views: Names of the views, in the order of the result.
-        threads: Of torch; as many as torch has if not given.
-        is_folded: Torch folds batch normalisations into convolutions; OpenVINO always does.
-        calibration: [N, S, S, 3], cells to take the ranges of int8 from.
-
-    Returns:
-        The engine.
-
-    Raises:
-        EngineError: OpenVINO is missing or cannot run this encoder.
-    """
-    if name == "openvino":
-        return OpenVinoEngine(encoder, precision=precision, views=views, calibration=calibration)
-    if precision == "int8":
-        message = "--precision int8 is computed by OpenVINO only; leave out --engine torch"
-        raise EngineError(message)
-    return TorchEngine(
-        encoder,
-        device=device,
-        precision=precision,
-        views=views,
-        threads=threads,
-        is_folded=is_folded,
-    )
 
 
 def _check_int8(choice: EngineChoice) -> None:

@@ -32,6 +32,7 @@ class Numerics:
         batch_size: Images in each batch.
         threads: Of torch on a CPU, where sums depend on how they are split; None elsewhere.
         versions: Of the libraries that compute and decode.
+        is_compiled: Whether torch compiles the encoder.
         is_folded: Whether torch folds batch normalisations into convolutions; stores begun by
             releases that did not go on without.
         calibration: Of int8: the cells, and the graph they gave; None before they are drawn, and
@@ -44,6 +45,7 @@ class Numerics:
     batch_size: int
     threads: int | None
     versions: Mapping[str, str]
+    is_compiled: bool = False
     is_folded: bool = False
     calibration: Mapping[str, JSON] | None = None
 
@@ -53,7 +55,7 @@ class Numerics:
         return {
             "compute_dtype": self.precision,
             "engine": self.engine,
-            "compiled": False,
+            "compiled": self.is_compiled,
             "device_type": self.device.type,
             "batch_size": self.batch_size,
             "threads": self.threads,
@@ -83,7 +85,11 @@ def choose_numerics(config: EmbedConfig, encoder: Encoder, *, num_encodings: int
         "int8" if config.precision == "int8" else resolve_precision(config.precision, device)
     )
     engine = choose_engine(
-        config.engine, device=device, precision=precision, num_encodings=num_encodings
+        config.engine,
+        device=device,
+        precision=precision,
+        num_encodings=num_encodings,
+        is_compiled=config.compile,
     )
     return Numerics(
         engine=engine,
@@ -91,6 +97,7 @@ def choose_numerics(config: EmbedConfig, encoder: Encoder, *, num_encodings: int
         device=device,
         batch_size=config.batch_size or DEFAULT_BATCH_SIZES[device.type],
         threads=_threads(engine, device),
+        is_compiled=config.compile,
         is_folded=engine == "torch",
         versions=_versions(engine, encoder, config, precision),
     )
@@ -119,7 +126,12 @@ def follow_numerics(
     if config.engine == "auto":
         chosen = _with_engine(chosen, recorded.get("engine"), encoder, config)
     calibration = recorded.get("calibration")
-    chosen = replace(chosen, calibration=calibration, is_folded=bool(recorded.get(FOLDED)))
+    chosen = replace(
+        chosen,
+        calibration=calibration,
+        is_compiled=config.compile or bool(recorded.get("compiled")),
+        is_folded=bool(recorded.get(FOLDED)),
+    )
     wanted = chosen.record | {"threads": recorded.get("threads")}
     if config.precision == "auto":
         wanted["compute_dtype"] = recorded.get("compute_dtype")

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from aml_mil.cohort import DECODE_RULE, RESIZE_RULE, Cohort, Patient
+from aml_mil.embedding.building import build_engine
 from aml_mil.embedding.calibration import (
     Calibration,
     draw_calibration,
@@ -19,7 +20,7 @@ from aml_mil.embedding.calibration import (
 from aml_mil.embedding.check import CheckingPass
 from aml_mil.embedding.config import EmbedConfig
 from aml_mil.embedding.encode import EncodingPass
-from aml_mil.embedding.engines import Engine, build_engine
+from aml_mil.embedding.engines import Engine
 from aml_mil.embedding.errors import EmbedError, EngineError, NumericsMismatchError
 from aml_mil.embedding.numerics import choose_numerics, follow_numerics
 from aml_mil.embedding.openvino_engine import OpenVinoEngine
@@ -174,12 +175,12 @@ class StoreJob:
 
     def _try_engine(self) -> None:
         """Build the engine before a new store records it; auto takes torch where that fails."""
-        if self._numerics.engine == "torch":
+        if self._numerics.engine == "torch" and not self._numerics.is_compiled:
             return
         try:
             self._view_encoder = self._build()
         except EngineError as error:
-            if self._config.engine != "auto":
+            if self._config.engine != "auto" or self._config.compile:
                 raise
             self._engine_note = str(error)
             self._numerics = choose_numerics(replace(self._config, engine="torch"), self._encoder)
@@ -190,13 +191,9 @@ class StoreJob:
 
         def build(views: tuple[str, ...]) -> Engine:
             engine = build_engine(
-                numerics.engine,
+                numerics,
                 self._encoder,
-                device=numerics.device,
-                precision=numerics.precision,
                 views=views,
-                threads=numerics.threads,
-                is_folded=numerics.is_folded,
                 calibration=None if calibration is None else calibration.images,
             )
             if calibration is not None and isinstance(engine, OpenVinoEngine):

@@ -15,9 +15,9 @@ import numpy.typing as npt
 
 from aml_mil.cohort import Cell, Patient, measure_colour
 from aml_mil.embedding import EmbedConfig, EngineError
+from aml_mil.embedding.building import build_engine
 from aml_mil.embedding.cells import LoadedCell, load_cell
 from aml_mil.embedding.colour import FloatArray, RgbImage, match_colour, pool_colours
-from aml_mil.embedding.engines import build_engine
 from aml_mil.embedding.numerics import FOLDED, Numerics, choose_numerics
 from aml_mil.embedding.parallel import map_ahead
 from aml_mil.embedding.stain import Colour, recorded_reference
@@ -76,16 +76,7 @@ class Reembedding:
         self._image_size_px = encoders[0].image_size_px
         self.numerics = _follow_store(documents[0], encoders[0], device=device)
         self._engines = [
-            build_engine(
-                self.numerics.engine,
-                encoder,
-                device=self.numerics.device,
-                precision=self.numerics.precision,
-                views=("identity",),
-                threads=self.numerics.threads,
-                is_folded=self.numerics.is_folded,
-            )
-            for encoder in encoders
+            build_engine(self.numerics, encoder, views=("identity",)) for encoder in encoders
         ]
 
     def num_files(self, patient: Patient) -> int:

@@ -5,6 +5,7 @@ import torch
 
 from aml_mil.cohort import read_cohort
 from aml_mil.embedding import EmbedConfig, EngineError, doctor, engines, rates
+from aml_mil.embedding.building import build_engine
 from aml_mil.embedding.doctor import diagnose, measure_needs
 from aml_mil.embedding.openvino_engine import has_openvino
 from aml_mil.encoders import load_encoder
@@ -55,10 +56,10 @@ def test_rates_are_measured_and_not_made_up(cohort, monkeypatch):
 
 
 def test_an_engine_that_fails_is_named_with_its_reason(monkeypatch):
-    def build(name, *arguments, **settings):
-        if name == "openvino":
+    def build(numerics, *arguments, **settings):
+        if numerics.engine == "openvino":
             raise EngineError("OpenVINO cannot run it")
-        return engines.build_engine(name, *arguments, **settings)
+        return build_engine(numerics, *arguments, **settings)
 
     monkeypatch.setattr(doctor, "build_engine", build)
     monkeypatch.setattr(engines, "has_openvino", lambda: True)

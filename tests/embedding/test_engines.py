@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from aml_mil.embedding import EngineError, NumericsMismatchError, engines, numerics, store_job
+from aml_mil.embedding.building import build_engine
 from aml_mil.embedding.engines import MIN_ENCODINGS, choose_engine
 from aml_mil.embedding.openvino_engine import has_openvino
 from stores import open_store
@@ -107,10 +108,10 @@ def test_another_engine_than_the_stores_is_refused_with_both_values(
 def test_auto_falls_back_to_torch_where_the_encoder_cannot_be_run(
     cohort_dir, store_path, encoder, monkeypatch
 ):
-    def build(name, *arguments, **settings):
-        if name == "openvino":
+    def build(numerics, *arguments, **settings):
+        if numerics.engine == "openvino":
             raise EngineError("OpenVINO cannot run it")
-        return engines.build_engine(name, *arguments, **settings)
+        return build_engine(numerics, *arguments, **settings)
 
     monkeypatch.setattr(store_job, "build_engine", build)
     assert run(cohort_dir, store_path, encoder).engine == "torch"
