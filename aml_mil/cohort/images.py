@@ -17,7 +17,7 @@ import imagecodecs
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from aml_mil.cohort.containers import ImageHeader, inspect_bmp, inspect_jpeg, inspect_png
 from aml_mil.cohort.errors import DamagedImageError
@@ -48,6 +48,18 @@ _INSPECTORS: MappingProxyType[bytes, Callable[[bytes], ImageHeader]] = MappingPr
 )
 # libjpeg's warnings about bytes that carry no pixels; strict decoding would raise on them, too.
 _HARMLESS_JPEG = ("extraneous bytes before marker", "Invalid SOS parameters")
+# What leads back from each EXIF orientation.
+_UNDO_TURN: MappingProxyType[int, Image.Transpose] = MappingProxyType(
+    {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }
+)
 # What parsers raise on bytes that were never a valid file.
 _PARSER_ERRORS = (
     OSError,
@@ -187,10 +199,22 @@ def _decode_with_pillow(data: bytes, name: str) -> NDArray[np.uint8]:
     try:
         with Image.open(io.BytesIO(data), formats=(name,)) as opened:
             _check_size(*opened.size)
-            return np.array(_to_rgb(opened))
+            return np.array(_to_rgb(_as_stored(opened)))
+    except UnidentifiedImageError as error:  # its text holds an address in memory
+        message = f"damaged {name.lower()}, or of a kind that Pillow does not know"
+        raise DamagedImageError(message) from error
     except _PARSER_ERRORS as error:
         message = f"damaged {name.lower()}: {error or type(error).__name__}"
         raise DamagedImageError(message) from error
+
+
+def _as_stored(image: Image.Image) -> Image.Image:
+    """Undo the turn that Pillow gives a TIFF, and nothing else, by its orientation."""
+    if image.format != "TIFF":
+        return image
+    undo = _UNDO_TURN.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    image.load()
+    return image if undo is None else image.transpose(undo)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

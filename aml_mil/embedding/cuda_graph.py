@@ -78,6 +78,8 @@ class CudaGraphs:
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
+            if isinstance(error.__context__, torch.OutOfMemoryError):  # the end of a cut recording
+                raise error.__context__ from None
             self._can_record = False
             logger.warning("no CUDA graph, kernels are launched one by one: %s", error)
             return

@@ -220,6 +220,8 @@ def _recognise(tensors: Mapping[str, Tensor]) -> SourceFormat:
         (VISSL, lambda name: name == "_feature_blocks.conv1.weight"),
         (LIGHTLY, lambda name: name in {f"{p}0.weight" for p in LIGHTLY.backbones}),
         (LIGHTLY, lambda name: name == "student_backbone.conv1.weight"),
+        # Before DINO: solo-learn's own DINO has such a head, too.
+        (SOLO_LEARN, lambda name: name.startswith("momentum_backbone.")),
         (DINO, lambda name: name.startswith("head.last_layer")),
         (SOLO_LEARN, lambda name: name in {f"{p}conv1.weight" for p in SOLO_LEARN.backbones}),
     )

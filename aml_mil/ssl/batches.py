@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from aml_mil.runtime import count_cores
+from aml_mil.runtime import count_cores, count_own_cores
 from aml_mil.ssl.pool import ImagePool
 from aml_mil.ssl.ranks import num_ranks, rank
 from aml_mil.ssl.views import Views
 
-Draw = tuple[int, int]  # epoch and image
+Draw = tuple[int, int, int]  # epoch, image, and how often it was drawn before in that epoch
 
 
 def shuffled_order(num_images: int, *, seed: int, epoch: int) -> NDArray[np.int64]:
@@ -32,6 +32,15 @@ def balanced_order(types: Sequence[str], *, seed: int, epoch: int) -> NDArray[np
     names, inverse, counts = np.unique(types, return_inverse=True, return_counts=True)
     chances = 1 / (len(names) * counts[inverse])
     return np.random.default_rng((seed, epoch)).choice(len(types), size=len(types), p=chances)
+
+
+def count_earlier(order: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Count for each draw of an epoch how often the same image was drawn before."""
+    places = np.argsort(order, kind="stable")
+    drawn = order[places]
+    earlier = np.empty_like(order)
+    earlier[places] = np.arange(len(order)) - np.searchsorted(drawn, drawn)
+    return earlier
 
 
 class BatchPlan:
@@ -74,9 +83,11 @@ class BatchPlan:
         share = self.batch_size // num_ranks()
         for epoch in range(first_epoch, self.epochs):
             order = self._order(epoch)
+            earlier = count_earlier(order)
             for step in range(skipped if epoch == first_epoch else 0, self.steps_per_epoch):
                 start = step * self.batch_size + rank() * share
-                yield [(epoch, int(image)) for image in order[start : start + share]]
+                places = range(start, start + share)
+                yield [(epoch, int(order[i]), int(earlier[i])) for i in places]
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
         if self.is_balanced:
@@ -85,7 +96,7 @@ class BatchPlan:
 
 
 class ViewDataset(Dataset[tuple[list[Tensor], int]]):
-    """Views of the images of a pool, by epoch and image."""
+    """Views of the images of a pool, by draw."""
 
     def __init__(self, pool: ImagePool, views: Views, targets: Sequence[int]) -> None:
         self.pool = pool
@@ -93,8 +104,8 @@ class ViewDataset(Dataset[tuple[list[Tensor], int]]):
         self.targets = targets
 
     def __getitem__(self, draw: Draw) -> tuple[list[Tensor], int]:
-        epoch, image = draw
-        crops = self.views(self.pool.image(image), epoch=epoch, cell=image)
+        epoch, image, earlier = draw
+        crops = self.views(self.pool.image(image), epoch=epoch, cell=image, earlier=earlier)
         return [torch.from_numpy(np.ascontiguousarray(c)) for c in crops], self.targets[image]
 
 
@@ -122,7 +133,7 @@ def count_workers(workers: int, device: torch.device) -> int:
     """Resolve how many processes make views: -1 is all cores for a GPU, one beside a CPU's step."""
     if workers >= 0:
         return workers
-    return count_cores() // num_ranks() if device.type == "cuda" else min(count_cores() - 1, 1)
+    return count_own_cores() if device.type == "cuda" else min(count_cores() - 1, 1)
 
 
 def _init_worker(_: int) -> None:

@@ -1,14 +1,18 @@
 """What must hold before a run begins."""
 
+import math
 from collections.abc import Collection
 
 from aml_mil.cohort import FoldsError
 from aml_mil.cohort.errors import name_some
 from aml_mil.ssl.config import PretrainConfig
 from aml_mil.ssl.errors import LabelsMissingError, PretrainError, TooFewImagesError
+from aml_mil.ssl.method import RunLength
 from aml_mil.ssl.pool import ImagePool, ImageSource, count_types, only_labelled
 from aml_mil.ssl.ranks import num_ranks
+from aml_mil.ssl.schedules import length_in_steps
 from aml_mil.ssl.supervised import SupervisedConfig
+from aml_mil.ssl.swav import SwavConfig
 
 
 def choose_sources(
@@ -55,6 +59,33 @@ def check_pool(pool: ImagePool, config: PretrainConfig) -> None:
             f"got {config.batch_size}; change --batch-size"
         )
         raise PretrainError(message)
+    if isinstance(config, SwavConfig) and config.uses_queue and config.queue_length % num_ranks():
+        message = (
+            f"expected a queue that {num_ranks()} processes can share evenly, "
+            f"got {config.queue_length}; change --queue-length"
+        )
+        raise PretrainError(message)
+
+
+def find_idle(config: PretrainConfig, length: RunLength) -> list[str]:
+    """Say which settings a run is too short for."""
+    found = []
+    if config.warmup > length.epochs:
+        found.append(
+            f"the warm-up of {config.warmup:g} epochs is longer than the run of {length.epochs}: "
+            "the learning rate rises to the very end; lower --warmup"
+        )
+    if isinstance(config, SwavConfig) and config.uses_queue:
+        filled = math.ceil(config.queue_length / config.batch_size)
+        due = length_in_steps(
+            config.queue_start, epochs=length.epochs, steps_per_epoch=length.steps_per_epoch
+        )
+        if (first := max(filled, due)) >= length.num_steps:
+            found.append(
+                f"the queue never takes part: it could after {first:,} steps, the run has "
+                f"{length.num_steps:,}; lower --queue-length or --queue-start, or set it to 0"
+            )
+    return found
 
 
 def _check_number(num_images: int, config: PretrainConfig) -> None:

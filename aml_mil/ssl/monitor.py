@@ -36,6 +36,7 @@ class Sample:
 
     def batches(self, device: torch.device) -> Iterator[Tensor]:
         """Yield an encoder's inputs, [b, 3, S, S], in batches of nearly one size."""
+        normalise = PixelNorm(device)
         for part in self.images.tensor_split(math.ceil(len(self.images) / BATCH_SIZE)):
             yield normalise(part.to(device))
 
@@ -53,11 +54,20 @@ def draw_sample(pool: ImagePool, *, image_size_px: int, seed: int) -> Sample:
     )
 
 
-def normalise(images: Tensor) -> Tensor:
-    """Turn pixels, [B, S, S, 3] uint8, into an encoder's input, [B, 3, S, S], channels last."""
-    mean = torch.tensor(IMAGENET_MEAN, device=images.device) * 255
-    std = torch.tensor(IMAGENET_STD, device=images.device) * 255
-    return ((images.float() - mean) / std).permute(0, 3, 1, 2)
+class PixelNorm:
+    """Turn pixels, [B, S, S, 3] uint8, into an encoder's input, [B, 3, S, S], channels last.
+
+    Args:
+        device: Of the pixels. Bringing mean and s.d. there waits for it: once, not at every step.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._mean = torch.tensor(IMAGENET_MEAN, device=device) * 255
+        self._std = torch.tensor(IMAGENET_STD, device=device) * 255
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Normalise one batch."""
+        return ((images.float() - self._mean) / self._std).permute(0, 3, 1, 2)
 
 
 @torch.no_grad()
@@ -66,6 +76,7 @@ def encode(network: nn.Module, images: Tensor, *, device: torch.device) -> Tenso
     was_training = network.training
     network.eval()
     parts = torch.split(images, BATCH_SIZE)
+    normalise = PixelNorm(device)
     features = [network(normalise(part.to(device))).float().cpu() for part in parts]
     network.train(was_training)
     return torch.cat(features)

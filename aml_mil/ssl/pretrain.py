@@ -3,6 +3,7 @@
 Shapes: N images, B images of a batch over all processes, s pixels a side of a crop.
 """
 
+import logging
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -14,7 +15,7 @@ from torch import Tensor
 from aml_mil.runtime import resolve_precision, seed_everything
 from aml_mil.ssl.batch_norm import norms_of
 from aml_mil.ssl.batches import BatchPlan, ViewDataset, count_workers, view_loader
-from aml_mil.ssl.checks import check_pool
+from aml_mil.ssl.checks import check_pool, find_idle
 from aml_mil.ssl.collapse import rankme
 from aml_mil.ssl.config import PretrainConfig
 from aml_mil.ssl.method import Method, RunLength, StepOutput
@@ -27,6 +28,8 @@ from aml_mil.ssl.run_files import identify, write_encoder
 from aml_mil.ssl.trainer import Trainer
 from aml_mil.ssl.training_run import TrainingRun
 from stores import JSON
+
+logger = logging.getLogger(__name__)
 
 Crops = tuple[list[Tensor], Tensor]  # [B, s, s, 3] uint8 of each view, and targets [B]
 
@@ -70,6 +73,8 @@ class PretrainRun(TrainingRun[Crops]):
             is_resumed=is_resumed,
         )
         seed_everything(config.seed)
+        for idle in find_idle(config, self.length) if rank() == 0 else ():
+            logger.warning("%s", idle)
         self.types = tuple(count_types(pool.sources))
         self.trainer = Trainer(
             build_method(config, self.length, num_types=len(self.types)),

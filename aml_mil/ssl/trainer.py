@@ -15,7 +15,7 @@ from aml_mil.runtime import PRECISION_DTYPES, Precision
 from aml_mil.ssl.batch_norm import share_batch_norms
 from aml_mil.ssl.lowered_conv import lower_small_maps
 from aml_mil.ssl.method import Method, StepOutput
-from aml_mil.ssl.monitor import normalise
+from aml_mil.ssl.monitor import PixelNorm
 from aml_mil.ssl.optimiser import LayerwiseOptimiser
 from aml_mil.ssl.ranks import num_ranks
 
@@ -50,6 +50,7 @@ class Trainer:
         self.precision = precision
         self.optimiser = LayerwiseOptimiser(method)
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+        self._normalise = PixelNorm(device)
         self._forward: torch.nn.Module = method
         if num_ranks() > 1:
             # Norms share their statistics, and all processes update the same teacher and centre.
@@ -67,13 +68,13 @@ class Trainer:
             Detached results of the batch.
         """
         self.method.before_step(step)
-        images = [normalise(crop.to(self.device, non_blocking=True)) for crop in crops]
+        images = [self._normalise(crop.to(self.device, non_blocking=True)) for crop in crops]
         with torch.autocast(
             self.device.type,
             dtype=PRECISION_DTYPES[self.precision],
             enabled=self.precision != "fp32",
         ):
-            output: StepOutput = self._forward(images, targets.to(self.device))
+            output: StepOutput = self._forward(images, targets.to(self.device, non_blocking=True))
         self.optimiser.inner.zero_grad(set_to_none=True)
         self.scaler.scale(output.loss).backward()  # type: ignore[no-untyped-call]
         self._update(step)

@@ -224,7 +224,8 @@ class TrainingRun(ABC, Generic[Batch]):
         self.start = Health(**document["start"])
         self.records = [EpochRecord(**record) for record in document["records"]]
         self.alarms = [Alarm(**alarm) for alarm in document["alarms"]]
-        if self.scaler is not None:
+        # Empty where the run was begun without, in bf16 on a CPU for instance.
+        if self.scaler is not None and document["scaler"]:
             self.scaler.load_state_dict(document["scaler"])
 
     def _begin(self) -> TrainingProgress:

@@ -127,18 +127,19 @@ class Views:
     def __len__(self) -> int:
         return len(self.pipelines)
 
-    def __call__(self, image: Image, *, epoch: int, cell: int) -> list[Image]:
+    def __call__(self, image: Image, *, epoch: int, cell: int, earlier: int = 0) -> list[Image]:
         """Draw the crops of one image.
 
         Args:
             image: [S, S, 3] RGB.
             epoch: From 0.
             cell: Number of the image in the pool.
+            earlier: How often it was drawn before in this epoch; each time gives other crops.
 
         Returns:
             [s, s, 3] for each crop; the same whatever was drawn before.
         """
-        numpy_generator = np.random.default_rng((self.seed, epoch, cell))
+        numpy_generator = np.random.default_rng((self.seed, epoch, cell, earlier))
         generator: Any = random.Random(int(numpy_generator.integers(2**63)))
         crops = []
         for pipeline in self.pipelines:

@@ -6,7 +6,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from aml_mil.cohort import DamagedImageError, decode_image, fit_image, images
 from tests.cohort.pictures import encode, photograph
@@ -130,6 +130,25 @@ def test_a_tiff_of_other_colours_than_rgb_keeps_what_it_shows() -> None:
     expected = np.array(Image.open(io.BytesIO(data)).convert("RGB"))
     np.testing.assert_array_equal(decode_image(data), expected)
     assert np.abs(expected.astype(int) - PIXELS).max() < 4
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("mode", ["RGB", "L", "P"])
+def test_the_orientation_of_a_tiff_is_ignored_whoever_decodes_it(mode, orientation) -> None:
+    pixels = photograph(40, 56)
+    whole = decode_image(encode(pixels, "TIFF", mode=mode))
+    turned = encode(pixels, "TIFF", mode=mode, tiffinfo={274: orientation})
+    np.testing.assert_array_equal(decode_image(turned), whole)
+    np.testing.assert_array_equal(images._decode_with_pillow(turned, "TIFF"), whole)
+
+
+def test_the_reason_for_a_damaged_file_is_the_same_each_time(monkeypatch) -> None:
+    def refuse(*_, **__):
+        raise UnidentifiedImageError(f"cannot identify image file {io.BytesIO()!r}")
+
+    monkeypatch.setattr(images.Image, "open", refuse)
+    with pytest.raises(DamagedImageError, match=r"^damaged png, or of a kind that Pillow does not"):
+        decode_image(WHOLE["png rgb"])
 
 
 PLAIN_TIFFS = [

@@ -82,6 +82,17 @@ def as_saved_by(source: str, network: nn.Module) -> dict[str, Any]:  # noqa: C90
                 | prefixed(row, "classifier.")
                 | {"queue": torch.ones(2, 3)}
             }
+        case "solo-learn-dino":
+            return {
+                "state_dict": prefixed(trunk, "backbone.")
+                | prefixed(noise(trunk), "momentum_backbone.")
+                | {
+                    f"{head}last_layer.weight_v": torch.ones(4, 2)
+                    for head in ("head.", "momentum_head.")
+                }
+                | prefixed(row, "classifier.")
+                | {"dino_loss_func.center": torch.ones(1, 4)}
+            }
     raise AssertionError(source)
 
 
@@ -96,6 +107,7 @@ def as_saved_by(source: str, network: nn.Module) -> dict[str, Any]:  # noqa: C90
         ("lightly", "lightly"),
         ("lightly-dino", "lightly"),
         ("solo-learn", "solo-learn"),
+        ("solo-learn-dino", "solo-learn"),
     ],
 )
 def test_a_converted_encoder_gives_the_network_s_own_features(

@@ -7,7 +7,7 @@ import torch
 
 from aml_mil.ssl.method import RunLength
 from aml_mil.ssl.methods import CONFIGS, build_method
-from aml_mil.ssl.monitor import normalise
+from aml_mil.ssl.monitor import PixelNorm
 from aml_mil.ssl.optimiser import LayerwiseOptimiser
 from aml_mil.ssl.pool import ImagePool
 from aml_mil.ssl.pretrain import PretrainRun
@@ -31,6 +31,7 @@ def test_no_operand_of_a_step_is_left_on_the_cpu(method: str) -> None:
             torch.empty(shape, dtype=torch.uint8, device=CUDA) for _ in range(len(network.views()))
         ]
         targets = torch.zeros(BATCH_SIZE, dtype=torch.int64, device=CUDA)
+        normalise = PixelNorm(CUDA)
         for step in (0, 8):
             network.before_step(step)
             output = network([normalise(crop) for crop in crops], targets)
