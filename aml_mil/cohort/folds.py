@@ -68,7 +68,8 @@ def make_folds(labels: Mapping[str, str], *, num_folds: int, seed: int) -> dict[
     if small:
         message = (
             f"labels with fewer patients than the {num_folds} folds: {name_some(small)}; "
-            f"use fewer folds, leave the label out with classes, or merge it with another"
+            "use fewer folds, or embed the cohort without the label (--classes) or with it merged "
+            "into another (--merge)"
         )
         raise FoldsError(message)
     ids = sorted(labels)

@@ -106,7 +106,7 @@ def _check_reference(values: tuple[float, ...] | None, stain: StainRule) -> None
     if values is None:
         return
     if stain == "none":
-        message = "stain_reference has no effect without stain patient; ask for that, or drop it"
+        message = "--stain-reference has no effect without --stain patient; leave one of them out"
         raise ValueError(message)
     means, sds = values[:3], values[3:]
     if (

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from aml_mil.cohort import DECODE_RULE, RESIZE_RULE, Cohort, Patient
+from aml_mil.cohort.errors import name_some
 from aml_mil.embedding.building import build_engine
 from aml_mil.embedding.calibration import (
     Calibration,
@@ -106,6 +107,12 @@ class StoreJob:
         self._numerics = numerics
         self._present = tell_all(frozenset(self._store.bag_ids))
         ids = {patient.patient_id for patient in self._cohort.patients}
+        if self._present and not ids & self._present:
+            raise EmbedError(
+                f"{self._store_path} holds {len(self._present)} patients, none of them in this "
+                f"cohort ({name_some(sorted(ids))}): is it the store of another cohort? Name "
+                "another, and join the two with store merge if that is what you want"
+            )
         self.missing = frozenset(ids - self._present)
         self._log_start(num_missing=len(self.missing), num_present=len(ids & self._present))
         return self._store

@@ -1,6 +1,7 @@
 """Train and evaluate the heads of runs: every fold, seed and encoder, from store to run folder."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,11 +51,12 @@ def fit(
     config: FitConfig | None = None,
     folds: Folds | None = None,
     allow_transductive: bool = False,
-) -> Iterator[EpochRecord | FitSummary]:
+) -> Generator[EpochRecord | FitSummary]:
     """Train every fold and seed on a store, evaluate them, and write the run folder.
 
     Everything that can be refused is refused before this returns; training happens while the
-    result is iterated. A run that was interrupted goes on.
+    result is iterated. A run that was interrupted goes on; closing the result between two epochs
+    keeps all of them.
 
     Args:
         store: Path of the store; ``{fold}`` in it stands for the fold, one store per fold.
@@ -86,7 +88,7 @@ def fit_encoders(
     config: FitConfig | None = None,
     folds: Folds | None = None,
     allow_transductive: bool = False,
-) -> Iterator[EpochRecord | FitSummary]:
+) -> Generator[EpochRecord | FitSummary]:
     """Train every encoder, fold and seed in one program, and write one run folder per encoder.
 
     Args:
@@ -119,7 +121,7 @@ def fit_encoders(
 
 def _fit(
     plans: Sequence[FitPlan], paths: Sequence[Path], *, out_dir: Path
-) -> Iterator[EpochRecord | FitSummary]:
+) -> Generator[EpochRecord | FitSummary]:
     """Sort out which runs are finished; the result trains the others."""
     resolve_device(plans[0].config.device)
     runs = list(zip(plans, paths, strict=True))
@@ -137,14 +139,16 @@ def _fit(
 
 def _train(
     program: Program, runs: Sequence[tuple[FitPlan, Path]]
-) -> Iterator[EpochRecord | FitSummary]:
+) -> Generator[EpochRecord | FitSummary]:
     """Train what is to be trained and sum up all runs."""
     train_s = 0.0
-    for record in train(program) if program.plans else ():
-        if isinstance(record, EpochRecord):
-            yield record
-        else:
-            train_s = record
+    if program.plans:
+        with closing(train(program)) as records:
+            for record in records:
+                if isinstance(record, EpochRecord):
+                    yield record
+                else:
+                    train_s = record
     for plan, path in runs:
         yield _summary(plan, path, train_s=train_s if plan in program.plans else None)
 

@@ -33,12 +33,12 @@ def check_leakage(
         trained_on = set(manifest.trained_on or ())
         test = [p for p in sorted(folds) if folds[p] == fold and p in trained_on]
         if test:
-            seen.append((fold, manifest.encoder, test))
+            seen.append((fold, f"{manifest.encoder} ({manifest.weights})", test))
     if seen and not allow_transductive:
         fold, encoder, test = seen[0]
         raise LeakageError(
             f"encoder {encoder} has seen test patients of fold {fold}: {name_some(test)}; "
-            f"pre-train per fold and name the stores with {{fold}}, or pass allow_transductive"
+            f"pre-train per fold and name the stores with {{fold}}, or say --allow-transductive"
         )
     if seen:
         return "transductive"

@@ -161,7 +161,7 @@ def make_plans(
         if config.num_folds < MIN_FOLDS:
             raise FoldsError(
                 f"num_folds: expected {MIN_FOLDS} or more (training, validation and test), "
-                f"got {config.num_folds}; fewer take the patients' roles, as splits"
+                f"got {config.num_folds}; with fewer, name every patient's role in splits (--folds)"
             )
         labels = read_labels(store_paths(stores[0], num_folds=config.num_folds)[0])
         folds = make_folds(labels, num_folds=config.num_folds, seed=config.fold_seed)

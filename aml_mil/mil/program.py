@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -65,8 +65,11 @@ class Program:
         )
 
 
-def train(program: Program) -> Iterator[EpochRecord | float]:
+def train(program: Program) -> Generator[EpochRecord | float]:
     """Train runs together to their end, and write their folders.
+
+    Every half a minute, and where the iteration is given up between two epochs, it is written how
+    far they have come.
 
     Yields:
         One record per replicate and epoch, those of an interrupted fit first, then the seconds
@@ -87,21 +90,29 @@ def train(program: Program) -> Iterator[EpochRecord | float]:
     )
     if training.epoch:
         logger.info("going on from epoch %d of an interrupted run", training.epoch)
+
+    def write() -> None:
+        write_checkpoint(
+            program.checkpoint_path,
+            keys=keys,
+            replicates=replicates,
+            states=training.states(),
+            history=history,
+        )
+
     yield from history
     written = time.perf_counter()
     while training.is_running:
         records = training.run_epoch()
         history += records
         if training.is_running and time.perf_counter() - written >= CHECKPOINT_EVERY_S:
-            write_checkpoint(
-                program.checkpoint_path,
-                keys=keys,
-                replicates=replicates,
-                states=training.states(),
-                history=history,
-            )
+            write()
             written = time.perf_counter()
-        yield from records
+        try:
+            yield from records
+        except GeneratorExit:
+            write()
+            raise
     train_s = time.perf_counter() - start
     _warn_of_diverged(training.heads)
     _write_runs(program, bags, heads=training.heads, history=history)

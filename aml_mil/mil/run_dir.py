@@ -33,6 +33,10 @@ RUN_VERSION = 1
 
 _IDENTITY = ("version", "fit", "classes", "folds_sha256", "stores")
 _STORE_IDENTITY = ("fold", "identity_sha256", "bags_sha256")
+_OF_OTHER_BYTES = {
+    "folds_sha256": "its folds are others",
+    "stores": "its store is another, or has changed since",
+}
 
 
 def is_finished(path: Path, document: Mapping[str, Any]) -> bool:
@@ -58,7 +62,8 @@ def is_finished(path: Path, document: Mapping[str, Any]) -> bool:
         if (path / METRICS_FILE).exists():
             return True
     elif path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise RunExistsError(f"expected an empty folder or a run at {path}, got other files")
+        found = "other files" if path.is_dir() else "a file"
+        raise RunExistsError(f"expected an empty folder or a run at {path}, got {found}")
     return False
 
 
@@ -193,10 +198,10 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _differences(existing: Mapping[str, Any], document: Mapping[str, Any]) -> list[str]:
-    """Name what makes two runs different, with both values."""
+    """Name what makes two runs different, settings with both values."""
     ours, theirs = _identity(document), _identity(existing)
     return [
-        f"{name} is {theirs.get(name)}, not {value}"
+        _OF_OTHER_BYTES.get(name, f"{name} is {theirs.get(name)}, not {value}")
         for name, value in ours.items()
         if theirs.get(name) != value
     ]

@@ -51,15 +51,26 @@ def test_every_cell_gets_the_features_of_its_own_image(cohort_dir, store_path, e
 
 
 def test_bags_do_not_depend_on_who_else_is_in_the_cohort(cohort_dir, tmp_path, encoder):
-    together, apart = tmp_path / "together.zarr", tmp_path / "apart.zarr"
-    run(cohort_dir, together, encoder)
-    cohort = read_cohort(cohort_dir)
+    run(cohort_dir, tmp_path / "together.zarr", encoder)
+    cohort, apart = read_cohort(cohort_dir), {}
     for patient in reversed(cohort.patients):
         alone = Cohort(root=cohort.root, patients=(patient,))
-        for _ in start(alone, apart, encoder, workers=1):
-            pass
-    assert bag_bytes(apart) == bag_bytes(together)
-    assert len(bag_bytes(apart)) > 3
+        run(alone, tmp_path / f"{patient.patient_id}.zarr", encoder, workers=1)
+        apart |= bag_bytes(tmp_path / f"{patient.patient_id}.zarr")
+    assert apart == bag_bytes(tmp_path / "together.zarr")
+    assert len(apart) > 3
+
+
+def test_a_store_of_other_patients_is_left_alone(cohort_dir, tmp_path, encoder):
+    cohort, store = read_cohort(cohort_dir), tmp_path / "one.zarr"
+    first, *others = cohort.patients
+    run(Cohort(root=cohort.root, patients=(first,)), store, encoder)
+    before = bag_bytes(store)
+    message = f"holds 1 patients, none of them in this cohort .*{others[0].patient_id}"
+    with pytest.raises(EmbedError, match=message):
+        run(Cohort(root=cohort.root, patients=tuple(others)), store, encoder, drop_vanished=True)
+    assert bag_bytes(store) == before
+    run(cohort, store, encoder)
 
 
 def test_both_formats_hold_equal_arrays(cohort_dir, tmp_path, encoder):

@@ -225,7 +225,7 @@ def test_an_older_run_that_names_fewer_settings_is_recognised(store, finished, t
 def test_another_store_is_refused(finished, tmp_path):
     out_dir, *_ = finished
     other = write_store(tmp_path / "other.zarr", seed=5)
-    with pytest.raises(RunExistsError, match="stores is"):
+    with pytest.raises(RunExistsError, match="its store is another, or has changed since"):
         fit(other, out_dir=out_dir, config=CONFIG)
 
 
@@ -244,6 +244,12 @@ def test_a_folder_of_other_files_is_refused(store, tmp_path):
     (tmp_path / "letter.txt").write_text("dear")
     with pytest.raises(RunExistsError, match="got other files"):
         fit(store, out_dir=tmp_path, config=CONFIG)
+
+
+def test_a_file_is_no_folder(store, tmp_path):
+    (tmp_path / "letter.txt").write_text("dear")
+    with pytest.raises(RunExistsError, match="got a file"):
+        fit(store, out_dir=tmp_path / "letter.txt", config=CONFIG)
 
 
 def test_a_label_rarer_than_the_folds_is_refused(tmp_path):
