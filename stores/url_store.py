@@ -191,12 +191,13 @@ class UrlZarrStore(ZarrStore):
         arrays = admit(bag, self.manifest)
         name = encode_bag_id(bag.bag_id)
         folder = f"{BAGS_DIR}/{name}"
-        if self._folder.exists(f"{folder}/{BAG_FILE}"):
-            if not replace:
-                raise BagExistsError(bag.bag_id, self.path)
-            self._remove(folder)
+        is_there = self._folder.exists(f"{folder}/{BAG_FILE}")
+        if is_there and not replace:
+            raise BagExistsError(bag.bag_id, self.path)
         image = self.build_image(name, arrays)
         contents = commit_contents(bag, arrays, image, self.manifest)
+        if is_there:
+            self._remove(folder)
         last = contents.pop(BAG_FILE)
         with files.noting(f"while writing bag {bag.bag_id!r} to {self.path}"):
             self._folder.put({f"{folder}/{path}": data for path, data in contents.items()})

@@ -279,10 +279,16 @@ class StoreContract:
         assert store.bag_ids == ("AQK", "new")
         self.assert_nothing_is_staged(store)
 
-    def test_a_refused_replacement_keeps_the_old_bag(self, store):
+    @pytest.mark.parametrize(
+        "changes",
+        [{"features": np.full((5, 8), np.nan, np.float16)}, {"attributes": {"note": "x" * 2**16}}],
+        ids=["not finite", "record too long"],
+    )
+    def test_a_refused_replacement_keeps_the_old_bag(self, store, changes, monkeypatch):
+        monkeypatch.setattr("stores.documents.MAX_DOCUMENT_BYTES", 2**16)
         store.write(make_bag(seed=1))
         with pytest.raises(InvalidBagError):
-            store.replace(make_bag(features=np.full((5, 8), np.nan, np.float16)))
+            store.replace(make_bag(**changes))
         assert bag_values(store.read("AQK")) == bag_values(make_bag(seed=1))
 
     def test_a_deleted_bag_is_gone_and_can_be_written_again(self, store):
