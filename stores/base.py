@@ -6,7 +6,6 @@ into ``bags/``; readers look at ``bags/`` only, so a bag is there completely or 
 """
 
 import os
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -18,7 +17,6 @@ from stores import files
 from stores.admission import admit
 from stores.arrays import ArrayValue, array_bytes, num_bytes
 from stores.bag_folder import (
-    BagImage,
     commit_contents,
     commit_folder,
     read_files,
@@ -31,6 +29,7 @@ from stores.commit_record import BAG_FILE, CommitRecord
 from stores.direct import read_into
 from stores.documents import JSON, DocumentError
 from stores.errors import BagDamagedError, BagExistsError, BagNotFoundError, StoreDamagedError
+from stores.layout import BagLayout
 from stores.log import append_event, read_events
 from stores.names import LONG_NAME, decode_bag_id, encode_bag_id
 from stores.schema import COLOUR, TEXT_ARRAYS, ArraySpec, Bag, BagRecord, Manifest
@@ -41,7 +40,7 @@ LOG_FILE = "log.jsonl"
 MAX_READ_ATTEMPTS = 5
 
 
-class FeatureStore(ABC):
+class FeatureStore:
     """Bags of instances with their features, all made in the one way the manifest states.
 
     Open or create one with ``open_store``, ``create_store`` or ``open_or_create_store``. Several
@@ -52,7 +51,7 @@ class FeatureStore(ABC):
         manifest: How its features were made.
     """
 
-    format: ClassVar[str]
+    layout: ClassVar[BagLayout]
 
     def __init__(self, path: Path, manifest: Manifest) -> None:
         self.path = path
@@ -66,8 +65,13 @@ class FeatureStore(ABC):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def close(self) -> None:  # noqa: B027 - a store with something to release overrides it
+    def close(self) -> None:
         """Let go of what the store holds open; a local store holds nothing between two calls."""
+
+    @property
+    def format(self) -> str:
+        """Name of the format of its bags."""
+        return self.layout.format
 
     @property
     def bag_ids(self) -> tuple[str, ...]:
@@ -149,10 +153,10 @@ class FeatureStore(ABC):
         arrays: dict[str, ArrayValue] = {}
         try:
             for name, entry in record.arrays.items():
-                path = self.array_file(folder_name, name, entry.spec)
+                path = self.layout.array_file(folder_name, name, entry.spec)
                 data = slice_bytes(contents[path], entry, name)
                 if name in TEXT_ARRAYS:
-                    text = self.decode_stored_texts(data.tobytes(), record.bag.num_instances)
+                    text = self.layout.decode_stored_texts(data.tobytes(), record.bag.num_instances)
                     arrays[name] = text
                     continue
                 dtype = np.dtype(entry.spec.dtype)
@@ -238,7 +242,7 @@ class FeatureStore(ABC):
     def array_num_bytes(self, bag_id: str, specs: Mapping[str, ArraySpec]) -> int:
         """Sum the sizes of the files that hold some arrays of a bag; 0 where they are not."""
         folder = self.bag_path(bag_id)
-        paths = {self.array_file(folder.name, name, spec) for name, spec in specs.items()}
+        paths = {self.layout.array_file(folder.name, name, spec) for name, spec in specs.items()}
         try:
             return sum((folder / path).stat().st_size for path in paths)
         except OSError:
@@ -285,7 +289,7 @@ class FeatureStore(ABC):
             spec = ArraySpec(shape=tuple(entry["shape"]), dtype=entry["dtype"])
             if num_bytes(spec) != sum(len(part) for part in parts):
                 return False
-            path = self.array_file(folder.rpartition("/")[2], name, spec)
+            path = self.layout.array_file(folder.rpartition("/")[2], name, spec)
             read_into(
                 f"{folder}/{path}",
                 file_nbytes=fields["files"][path]["nbytes"],
@@ -312,33 +316,6 @@ class FeatureStore(ABC):
     def frame_error(self) -> str | None:
         """Say what is wrong with the files around the bags that only other readers need."""
         return None
-
-    @abstractmethod
-    def build_image(self, folder_name: str, arrays: Mapping[str, ArrayValue]) -> BagImage:
-        """Build the files of a bag in memory, the same bytes for the same arrays."""
-
-    @abstractmethod
-    def array_file(self, folder_name: str, name: str, spec: ArraySpec) -> str:
-        """Name the file inside the bag's folder that holds an array."""
-
-    @abstractmethod
-    def bag_files(self, folder_name: str, specs: Mapping[str, ArraySpec]) -> frozenset[str]:
-        """Name all files inside the bag's folder but ``bag.json``."""
-
-    @abstractmethod
-    def decode_stored_texts(self, data: bytes, count: int) -> tuple[str, ...]:
-        """Read texts from their bytes in the file; ValueError where they are none."""
-
-    @abstractmethod
-    def library_arrays(
-        self, record: CommitRecord, contents: Mapping[str, NDArray[np.uint8]]
-    ) -> dict[str, ArrayValue]:
-        """Read the arrays of verified files by the library of the format.
-
-        Raises:
-            ValueError: they are not laid out as ``build_image`` does; by then nothing was read,
-                so that a crafted file can neither ask for memory nor open other files.
-        """
 
     @property
     def _bags_path(self) -> Path:
@@ -394,15 +371,15 @@ class FeatureStore(ABC):
     def _check_names(self, folder_name: str, record: CommitRecord) -> None:
         if encode_bag_id(record.bag.bag_id) != folder_name:
             raise DocumentError(f"{BAG_FILE} is that of bag {record.bag.bag_id!r}")
-        if record.files.keys() != self.bag_files(folder_name, record.bag.arrays):
-            raise DocumentError(f"{BAG_FILE} names other files than a {self.format} bag has")
+        if record.files.keys() != self.layout.bag_files(folder_name, record.bag.arrays):
+            raise DocumentError(f"{BAG_FILE} names other files than a {self.layout.format} bag has")
 
     def _commit(self, bag: Bag, *, replace: bool) -> None:
         arrays = admit(bag, self.manifest)
         folder = self._bags_path / encode_bag_id(bag.bag_id)
         if not replace and folder.is_dir() and any(folder.iterdir()):
             raise BagExistsError(bag.bag_id, self.path)
-        image = self.build_image(folder.name, arrays)
+        image = self.layout.build_image(folder.name, arrays)
         contents = commit_contents(bag, arrays, image, self.manifest)
         with files.noting(f"while writing bag {bag.bag_id!r} to {self.path}"):
             try:

@@ -18,11 +18,12 @@ from stores.manifest_file import (
 from stores.schema import SCHEMA_VERSION, Manifest
 from stores.url_folder import UrlFolder
 from stores.url_store import create_url_store, open_url_store
-from stores.zarr_store import METADATA_FILE, ZarrStore, group_document, group_documents
+from stores.zarr_layout import METADATA_FILE, group_document
+from stores.zarr_store import ZarrStore, group_documents
 
 FORMATS: Mapping[str, type[FeatureStore]] = {
-    ZarrStore.format: ZarrStore,
-    Hdf5Store.format: Hdf5Store,
+    ZarrStore.layout.format: ZarrStore,
+    Hdf5Store.layout.format: Hdf5Store,
 }
 SUFFIXES: Mapping[str, type[FeatureStore]] = {".zarr": ZarrStore, ".h5store": Hdf5Store}
 SKELETON = frozenset({BAGS_DIR, STAGING_DIR, METADATA_FILE, LOG_FILE, MANIFEST_FILE})
@@ -98,7 +99,7 @@ def open_or_create_store(path: Path | str, manifest: Manifest) -> FeatureStore:
 def _create(path: Path, manifest: Manifest, kind: type[FeatureStore]) -> None:
     if path.exists() and not path.is_dir():
         raise NotAStoreError(f"{path} is a file, not a feature store; choose another name")
-    data = encode_manifest(manifest, kind.format)
+    data = encode_manifest(manifest, kind.layout.format)
     files.make_parents(path)
     files.make_dir(path)
     _check_room(path)

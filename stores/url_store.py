@@ -29,7 +29,8 @@ from stores.manifest_file import (
 from stores.names import LONG_NAME, encode_bag_id
 from stores.schema import ArraySpec, Bag, Manifest
 from stores.url_folder import UrlFolder
-from stores.zarr_store import ZarrStore, group_document
+from stores.zarr_layout import group_document
+from stores.zarr_store import ZarrStore
 
 LOG_DIR = "log"
 EVENTS_PER_OBJECT = 256
@@ -194,7 +195,7 @@ class UrlZarrStore(ZarrStore):
         is_there = self._folder.exists(f"{folder}/{BAG_FILE}")
         if is_there and not replace:
             raise BagExistsError(bag.bag_id, self.path)
-        image = self.build_image(name, arrays)
+        image = self.layout.build_image(name, arrays)
         contents = commit_contents(bag, arrays, image, self.manifest)
         if is_there:
             self._remove(folder)
@@ -230,7 +231,7 @@ def create_url_store(url: Path, manifest: Manifest) -> FeatureStore:
                 f"({len(foreign)} entries); choose another name"
             )
         folder.put(_frame())
-        folder.put_new(MANIFEST_FILE, encode_manifest(manifest, UrlZarrStore.format))
+        folder.put_new(MANIFEST_FILE, encode_manifest(manifest, UrlZarrStore.layout.format))
     store = open_url_store(url)
     check_same_identity(url, store.manifest, manifest)
     return store

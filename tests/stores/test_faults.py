@@ -8,8 +8,8 @@ from collections import Counter
 import pytest
 
 from stores import create_store, files, open_store, verify_store
-from stores.hdf5_store import Hdf5Store
-from stores.zarr_store import ZarrStore
+from stores.hdf5_layout import Hdf5Layout
+from stores.zarr_layout import ZarrLayout
 from tests.stores.faults import COMMITTED, FAILED, FaultyOs, remembering, run_faults
 from tests.stores.samples import SUFFIXES, folder_bytes, make_bag, make_manifest
 
@@ -31,7 +31,7 @@ def calls_of(store) -> list[str]:
 @pytest.fixture
 def images(monkeypatch):
     """Build the files of each bag once: what is written is at stake, thousands of times."""
-    for kind in (ZarrStore, Hdf5Store):
+    for kind in (ZarrLayout, Hdf5Layout):
         monkeypatch.setattr(kind, "build_image", remembering(kind.build_image))
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from stores import NotAStoreError, create_store, files, open_store, verify_store
-from stores.hdf5_store import Hdf5Store
-from stores.zarr_store import ZarrStore
+from stores.hdf5_layout import Hdf5Layout
+from stores.zarr_layout import ZarrLayout
 from tests.stores.faults import remembering
 from tests.stores.power_loss import POLICIES, Disk, RecordingOs
 from tests.stores.samples import SUFFIXES, bag_values, make_bag, make_manifest
@@ -25,7 +25,7 @@ def path(request, tmp_path):
 @pytest.fixture(autouse=True)
 def images(monkeypatch):
     """Build the files of each bag once: what is lost of what was written is at stake."""
-    for kind in (ZarrStore, Hdf5Store):
+    for kind in (ZarrLayout, Hdf5Layout):
         monkeypatch.setattr(kind, "build_image", remembering(kind.build_image))
 
 

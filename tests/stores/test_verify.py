@@ -81,13 +81,13 @@ def test_a_record_that_disagrees_with_the_arrays_is_found(store, field):
 
 
 def test_a_library_that_reads_other_values_is_reported(store, monkeypatch):
-    real = store.library_arrays
+    real = store.layout.library_arrays
 
     def library_arrays(record, contents):
         arrays = real(record, contents)
         return arrays | ({"colour": arrays["colour"] + 1} if record.bag.bag_id == "b" else {})
 
-    monkeypatch.setattr(store, "library_arrays", library_arrays)
+    monkeypatch.setattr(store.layout, "library_arrays", library_arrays)
     errors = {record.bag_id: record.error for record in verify_store(store)}
     assert "library reads other values" in errors.pop("b")
     assert errors == {"a": None, "c": None}
