@@ -5,12 +5,13 @@ from typing import ClassVar
 
 import zarr
 
-from stores.base import BAGS_DIR, FeatureStore
 from stores.layout import BagLayout
+from stores.local_store import LocalStore
+from stores.place import BAGS_DIR
 from stores.zarr_layout import METADATA_FILE, ZarrLayout
 
 
-class ZarrStore(FeatureStore):
+class ZarrStore(LocalStore):
     """A store that zarr finds its way in as well."""
 
     layout: ClassVar[BagLayout] = ZarrLayout()
