@@ -1,7 +1,7 @@
 """A Zarr store at a URL: the same objects, but without renames.
 
 ``bag.json`` is put last and removed first: a bag is there when its record is. Two writers of one
-bag are not kept apart. The log is an object per session, since objects cannot be appended to.
+bag are not kept apart. The log is an object per writer, since objects cannot be appended to.
 """
 
 from collections.abc import Mapping
@@ -48,7 +48,7 @@ class UrlZarrStore(FeatureStore):
         super().__init__(path, manifest)
         self._folder = UrlFolder(path)
         self._events: list[bytes] = []
-        self._session = files.stage_name()
+        self._writer = files.stage_name()
         self._num_logs = 0
 
     def __exit__(self, *_: object) -> None:
@@ -60,7 +60,7 @@ class UrlZarrStore(FeatureStore):
         """Put what is left of the log."""
         if self._events:
             self._num_logs += 1
-            name = f"{LOG_DIR}/{self._session}-{self._num_logs:06d}.jsonl"
+            name = f"{LOG_DIR}/{self._writer}-{self._num_logs:06d}.jsonl"
             self._folder.put({name: b"\n".join(self._events) + b"\n"})
             self._events = []
 
@@ -71,7 +71,7 @@ class UrlZarrStore(FeatureStore):
             self.close()
 
     def read_log(self) -> tuple[dict[str, JSON], ...]:
-        """Read the log of all sessions, in the order of time."""
+        """Read the log of all writers, in the order of time."""
         names = sorted(self._folder.sizes(LOG_DIR))
         read = [self._folder.read(name, max_bytes=MAX_DOCUMENT_BYTES).tobytes() for name in names]
         kept = b"\n".join(self._events)

@@ -71,4 +71,4 @@ class TestUrlStore(StoreContract):
         pytest.skip("a URL has no folders: without objects it has no bags")
 
     def test_the_log_keeps_events_with_time_and_host(self):
-        pytest.skip("nothing can be appended to an object: an object a session, test_url_store.py")
+        pytest.skip("nothing can be appended to an object: an object per writer, test_url_store.py")

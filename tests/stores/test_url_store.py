@@ -186,7 +186,7 @@ def test_copies_to_and_from_a_url_are_equal(url, tmp_path):
         assert all(diff.is_equal for diff in diff_stores(local, back))
 
 
-def test_the_log_is_kept_by_session(store, url):
+def test_the_log_is_kept_by_writer(store, url):
     store.log({"event": "embed", "cells": 3})
     store.close()
     time.sleep(0.01)  # events are ordered by milliseconds
