@@ -68,10 +68,6 @@ def array_regions(path: Path) -> dict[str, list[tuple[int, int, str]]]:
     return regions
 
 
-def is_chunk(name: str) -> bool:
-    return "/c/" in name
-
-
 def places_of(path: Path, *, chunks: bool | None) -> list[tuple[str, int, int]]:
     """List parts of files as (file, first byte, end).
 
