@@ -2,7 +2,7 @@
 
 import itertools
 import json
-import time
+from datetime import datetime, timedelta
 
 import fsspec
 import numpy as np
@@ -186,10 +186,20 @@ def test_copies_to_and_from_a_url_are_equal(url, tmp_path):
         assert all(diff.is_equal for diff in diff_stores(local, back))
 
 
-def test_the_log_is_kept_by_writer(store, url):
+class TickingClock:
+    """A millisecond passes between two looks at it, since events are ordered by these."""
+
+    looks = itertools.count()
+
+    @classmethod
+    def now(cls, zone):
+        return datetime(2024, 3, 6, tzinfo=zone) + timedelta(milliseconds=next(cls.looks))
+
+
+def test_the_log_is_kept_by_writer(store, url, monkeypatch):
+    monkeypatch.setattr("stores.log.datetime", TickingClock)
     store.log({"event": "embed", "cells": 3})
     store.close()
-    time.sleep(0.01)  # events are ordered by milliseconds
     with open_store(url) as other:
         other.log({"event": "done"})
         assert [event["event"] for event in other.read_log()] == ["embed", "done"]
