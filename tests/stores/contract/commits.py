@@ -107,12 +107,13 @@ class CommitContract(ContractPlace):
         monkeypatch.setattr("stores.bag_folder.files.read_bytes", read_bytes)
         assert bag_values(store.read("AQK")) == bag_values(make_bag(seed=2))
 
-    def test_a_bag_deleted_while_it_is_read_is_not_found(self, store, monkeypatch):
+    @pytest.mark.parametrize("is_record", [False, True])
+    def test_a_bag_deleted_while_it_is_read_is_not_found(self, store, is_record, monkeypatch):
         store.write(make_bag(seed=1))
         real = files.read_bytes
 
         def read_bytes(path, *, max_bytes):
-            if path.name != "bag.json":
+            if (path.name == "bag.json") == is_record:
                 monkeypatch.undo()
                 open_store(store.path).delete("AQK")
             return real(path, max_bytes=max_bytes)
