@@ -126,20 +126,16 @@ class FeatureStore(BagPlace):
             BagNotFoundError: no such bag.
             BagDamagedError: the bag is not as it was committed, or not of that length.
         """
-        for name, parts in targets.items():
-            self._copy_numbers(bag_id, name, parts)
-
-    def _copy_numbers(self, bag_id: str, name: str, parts: Sequence[NDArray[np.uint8]]) -> None:
         record, contents = self.read_files(bag_id)
-        if name not in record.arrays:
-            raise BagDamagedError(bag_id, self.path, "it was replaced while it was read")
-        data = array_bytes(self.decode(bag_id, record, contents)[name])
-        if len(data) != sum(len(part) for part in parts):
-            raise BagDamagedError(bag_id, self.path, "it was replaced while it was read")
-        offset = 0
-        for part in parts:
-            part[:] = np.frombuffer(data, dtype=np.uint8)[offset : offset + len(part)]
-            offset += len(part)
+        arrays = self.decode(bag_id, record, contents)
+        for name, parts in targets.items():
+            data = array_bytes(arrays[name]) if name in arrays else b""
+            if len(data) != sum(len(part) for part in parts):
+                raise BagDamagedError(bag_id, self.path, "it was replaced while it was read")
+            offset = 0
+            for part in parts:
+                part[:] = np.frombuffer(data, dtype=np.uint8)[offset : offset + len(part)]
+                offset += len(part)
 
     def write(self, bag: Bag) -> None:
         """Commit a bag: afterwards it is there completely, and survives a loss of power.

@@ -102,9 +102,13 @@ class LocalStore(FeatureStore):
         read = read_fields(
             f"{self._bags_path}/{folder_name}", folder_name, identity_sha256=self._identity_sha256
         )
-        for name, parts in targets.items():
-            if read is None or not self._read_directly(folder_name, read[0], name, parts):
-                self._copy_numbers(bag_id, name, parts)  # slower, and says what is wrong
+        rest = {
+            name: parts
+            for name, parts in targets.items()
+            if read is None or not self._read_directly(folder_name, read[0], name, parts)
+        }
+        if rest:
+            super().read_numbers(bag_id, rest)  # slower, and says what is wrong
 
     def _read_directly(
         self,

@@ -28,6 +28,7 @@ from stores import (
     verify_store,
 )
 from stores.location import is_url, locate
+from stores.url_folder import UrlFolder
 from tests.s3_server import s3_server as s3_server
 from tests.stores.contract import MORE_IDS, ODD_IDS
 from tests.stores.samples import bag_values, make_bag, make_manifest
@@ -184,6 +185,20 @@ def test_copies_to_and_from_a_url_are_equal(url, tmp_path):
         assert store_info(remote)["num_bytes"] > 3 * 1_000
     with open_store(tmp_path / "back.zarr") as back:
         assert all(diff.is_equal for diff in diff_stores(local, back))
+
+
+def test_packing_reads_the_arrays_of_a_bag_once(store, monkeypatch):
+    store.write(make_bag())
+    real, names = UrlFolder.read, []
+
+    def read(folder, name, *, max_bytes):
+        names.append(name)
+        return real(folder, name, max_bytes=max_bytes)
+
+    monkeypatch.setattr(UrlFolder, "read", read)
+    packed = pack_bags(store)
+    np.testing.assert_array_equal(packed.features[0], make_bag().features)
+    assert names.count("bags/AQK/features/c/0/0") == names.count("bags/AQK/colour/c/0/0") == 1
 
 
 class TickingClock:
