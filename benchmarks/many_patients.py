@@ -65,7 +65,7 @@ def multiply(path: Path, *, num_patients: int) -> None:
         [first] = store.bag_ids
         bag = store.read(first)
         arrays = admit(bag, store.manifest)
-        image = store.build_image(first, arrays)
+        image = store.layout.build_image(first, arrays)
         file = path / "bags" / first / f"{first}.h5"
         for number in range(1, num_patients):
             name = encode_bag_id(f"P{number:07d}")

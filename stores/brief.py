@@ -9,7 +9,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from stores.commit_record import BAG_FILE
+from stores.commit_record import BAG_FILE, CommitRecord
 from stores.documents import DocumentError, check_whole
 from stores.names import encode_bag_id
 from stores.schema import COLOUR, VIEWS
@@ -36,6 +36,23 @@ class Brief:
     num_quarantined: int
     has_colour: bool
     num_bytes: int
+
+
+def brief_of(record: CommitRecord, *, record_num_bytes: int) -> Brief:
+    """Count a bag whose commit record was read and checked.
+
+    Args:
+        record: Of the bag.
+        record_num_bytes: What ``bag.json`` takes.
+    """
+    return Brief(
+        record.bag.bag_id,
+        record.bag.num_instances,
+        record.bag.label,
+        len(record.bag.quarantined),
+        COLOUR in record.arrays,
+        record_num_bytes + sum(entry.nbytes for entry in record.files.values()),
+    )
 
 
 def read_brief(folder: str, name: str, *, identity_sha256: str) -> Brief | None:

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from stores import files
-from stores.base import BAGS_DIR, LOG_FILE, STAGING_DIR, FeatureStore
+from stores.base import FeatureStore
 from stores.errors import NotAStoreError, StoreDamagedError
 from stores.hdf5_store import Hdf5Store
+from stores.local_store import LOG_FILE, STAGING_DIR, LocalStore
 from stores.location import is_url, locate
 from stores.manifest_file import (
     MANIFEST_FILE,
@@ -15,16 +16,18 @@ from stores.manifest_file import (
     publish_manifest,
     read_manifest,
 )
+from stores.place import BAGS_DIR
 from stores.schema import SCHEMA_VERSION, Manifest
 from stores.url_folder import UrlFolder
 from stores.url_store import create_url_store, open_url_store
-from stores.zarr_store import METADATA_FILE, ZarrStore, group_document, group_documents
+from stores.zarr_layout import METADATA_FILE, group_document
+from stores.zarr_store import ZarrStore, group_documents
 
-FORMATS: Mapping[str, type[FeatureStore]] = {
-    ZarrStore.format: ZarrStore,
-    Hdf5Store.format: Hdf5Store,
+FORMATS: Mapping[str, type[LocalStore]] = {
+    ZarrStore.layout.format: ZarrStore,
+    Hdf5Store.layout.format: Hdf5Store,
 }
-SUFFIXES: Mapping[str, type[FeatureStore]] = {".zarr": ZarrStore, ".h5store": Hdf5Store}
+SUFFIXES: Mapping[str, type[LocalStore]] = {".zarr": ZarrStore, ".h5store": Hdf5Store}
 SKELETON = frozenset({BAGS_DIR, STAGING_DIR, METADATA_FILE, LOG_FILE, MANIFEST_FILE})
 
 
@@ -95,10 +98,10 @@ def open_or_create_store(path: Path | str, manifest: Manifest) -> FeatureStore:
     return create_store(path, manifest)
 
 
-def _create(path: Path, manifest: Manifest, kind: type[FeatureStore]) -> None:
+def _create(path: Path, manifest: Manifest, kind: type[LocalStore]) -> None:
     if path.exists() and not path.is_dir():
         raise NotAStoreError(f"{path} is a file, not a feature store; choose another name")
-    data = encode_manifest(manifest, kind.format)
+    data = encode_manifest(manifest, kind.layout.format)
     files.make_parents(path)
     files.make_dir(path)
     _check_room(path)

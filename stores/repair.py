@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Literal
 
 from stores import files
-from stores.base import BAGS_DIR, STAGING_DIR, FeatureStore
+from stores.base import FeatureStore
 from stores.documents import JSON
 from stores.errors import BagDamagedError, BagNotFoundError
+from stores.local_store import STAGING_DIR
 from stores.location import is_url
 from stores.open import write_frame
+from stores.place import BAGS_DIR
 from stores.verify import VerifyRecord, verify_bag, verify_store
 
 STAGED = re.compile(r"(?P<host>.+)-(?P<process>[0-9]+)-[0-9a-f]{16}(\.partial)?")

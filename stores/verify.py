@@ -96,11 +96,12 @@ def verify_bag(store: FeatureStore, bag_id: str) -> None:
     arrays = store.decode(bag_id, record, contents)
     folder_name = encode_bag_id(record.bag.bag_id)
     for name, entry in record.arrays.items():
-        data = slice_bytes(contents[store.array_file(folder_name, name, entry.spec)], entry, name)
+        file = store.layout.array_file(folder_name, name, entry.spec)
+        data = slice_bytes(contents[file], entry, name)
         if array_sha256(arrays[name]) != entry.sha256 or crc32c(data) != entry.crc32c:
             raise BagDamagedError(bag_id, store.path, f"{name} does not hash as recorded")
     try:
-        library = store.library_arrays(record, contents)
+        library = store.layout.library_arrays(record, contents)
         found = {name: (spec_of(value), array_sha256(value)) for name, value in library.items()}
     except LIBRARY_ERRORS as error:
         reason = f"the {store.format} library cannot read it ({error})"

@@ -7,12 +7,7 @@ from stores.interchange.errors import (
     SourceError,
 )
 from stores.interchange.exporting import ExportedBag
-from stores.interchange.importing import (
-    ImportedBag,
-    import_source,
-    is_imported,
-    manifest_for,
-)
+from stores.interchange.importing import ImportedBag, import_source, manifest_for
 from stores.interchange.registry import EXPORTERS, IMPORTERS, Exporter, Importer, check_options
 from stores.interchange.source import (
     Content,
@@ -42,6 +37,5 @@ __all__ = [
     "SourceError",
     "check_options",
     "import_source",
-    "is_imported",
     "manifest_for",
 ]

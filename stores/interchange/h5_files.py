@@ -18,6 +18,7 @@ from stores.interchange.errors import SourceError, name_some
 from stores.interchange.source import Content, FeatureSpec
 from stores.plain_hdf5 import plain_dataset
 
+COORDS = "coords"
 MAX_ATTRIBUTE_BYTES = 2**20
 
 
@@ -56,15 +57,13 @@ def opened(path: Path) -> Iterator[h5py.File]:
         raise SourceError(f"{path} cannot be read as HDF5: {error}") from error
 
 
-def describe_h5(
-    path: Path, *, features: str, coords: str = "coords", maps: bool = False
-) -> H5Description:
+def describe_h5(path: Path, *, features: str, maps: bool = False) -> H5Description:
     """Read the headers of a file and check that features and coords fit.
 
     Args:
         path: The file.
-        features: Name of the dataset of features, ``(N, D)`` or ``(D,)``.
-        coords: Name of the dataset of coords, ``(N, 2)``; it may be missing.
+        features: Name of the dataset of features, ``(N, D)`` or ``(D,)``; beside it there may be
+            ``coords``, ``(N, 2)``.
         maps: Features may also be ``(N, C, H, W)``.
 
     Raises:
@@ -77,11 +76,11 @@ def describe_h5(
         values = plain_dataset(file, features)
         if values.ndim not in (1, 2) and not (maps and values.ndim > 2):
             raise SourceError(f"{path}: {features} has shape {values.shape}, expected (N, D)")
-        places = _optional(file, coords)
+        places = _places(file)
         is_single = values.ndim == 1
         if places is not None and not is_single and places.shape != (len(values), 2):
             raise SourceError(
-                f"{path}: {coords} has shape {places.shape}, expected ({len(values)}, 2) "
+                f"{path}: {COORDS} has shape {places.shape}, expected ({len(values)}, 2) "
                 f"for the {len(values)} rows of {features}; extract the file again"
             )
         return H5Description(
@@ -98,18 +97,18 @@ def describe_h5(
         )
 
 
-def load_h5(path: Path, *, features: str, coords: str = "coords") -> Content:
+def load_h5(path: Path, *, features: str) -> Content:
     """Read the features and coords of a file that was described."""
     with opened(path) as file:
         values: NDArray[Any] = plain_dataset(file, features)[...]
         if values.ndim == 1:
             return Content(features=values[np.newaxis])
-        places = _optional(file, coords)
+        places = _places(file)
         return Content(features=values, coords=None if places is None else places[...])
 
 
-def _optional(file: h5py.File, name: str) -> h5py.Dataset | None:
-    return plain_dataset(file, name) if file.get(name, getlink=True) is not None else None
+def _places(file: h5py.File) -> h5py.Dataset | None:
+    return plain_dataset(file, COORDS) if file.get(COORDS, getlink=True) is not None else None
 
 
 def json_attributes(attributes: h5py.AttributeManager) -> dict[str, JSON]:

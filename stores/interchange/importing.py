@@ -90,11 +90,6 @@ def _one_shape(source: Source, bags: Sequence[SourceBag]) -> tuple[int, ...]:
     return shape
 
 
-def is_imported(manifest: Manifest) -> bool:
-    """Tell whether features came from elsewhere, so that no images and no weights are known."""
-    return manifest.architecture == IMPORTED
-
-
 def import_source(
     source: Source, path: Path, *, encoder_name: str | None = None, strict: bool = False
 ) -> Iterator[ImportedBag]:

@@ -8,13 +8,7 @@ import pytest
 
 from aml_mil.interchange import open_source
 from stores import StoreError, StoreExistsError, create_store, open_store, verify_store
-from stores.interchange import (
-    InterchangeUsageError,
-    SourceError,
-    import_source,
-    is_imported,
-    manifest_for,
-)
+from stores.interchange import InterchangeUsageError, SourceError, import_source, manifest_for
 from tests.interchange.layouts import bags_of, bring_in, features, write_table
 
 
@@ -245,7 +239,6 @@ def test_the_encoders_name_shape_and_dtype_decide_which_stores_are_alike(
     assert uni.identity_sha256 == again.identity_sha256
     assert manifest_for(opened).identity_sha256 != uni.identity_sha256
     assert manifest_for(opened, encoder_name="uni2").weights_sha256 != uni.weights_sha256
-    assert is_imported(uni)
     assert (uni.numerics["importer"], again.numerics["source"]) == ("bags", "source")
     with create_store(tmp_path / "s.zarr", uni) as store:
         assert store.manifest.trained_on is None

@@ -5,6 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from stores.hdf5_layout import Hdf5Layout
+from stores.zarr_layout import ZarrLayout
+from tests.stores.faults import remembering
+
 MEMORY = Path("/dev/shm")
 
 
@@ -22,3 +26,10 @@ def tmp_path() -> Iterator[Path]:
     memory = MEMORY if os.access(MEMORY, os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix="aml-mil-stores-", dir=memory) as folder:
         yield Path(folder)
+
+
+@pytest.fixture
+def images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Build the files of each bag once, where it is at stake what becomes of them."""
+    for kind in (ZarrLayout, Hdf5Layout):
+        monkeypatch.setattr(kind, "build_image", remembering(kind.build_image))

@@ -82,10 +82,10 @@ def write_under_fault(path: str, *, at: int, kind: str, bag: str, replace: bool)
 
 def remember_images() -> None:
     """Build the files of a sample bag once: faults are met while they are written, not built."""
-    from stores.hdf5_store import Hdf5Store
-    from stores.zarr_store import ZarrStore
+    from stores.hdf5_layout import Hdf5Layout
+    from stores.zarr_layout import ZarrLayout
 
-    for kind in (Hdf5Store, ZarrStore):
+    for kind in (Hdf5Layout, ZarrLayout):
         kind.build_image = remembering(kind.build_image)  # type: ignore[method-assign]
 
 
@@ -136,7 +136,9 @@ def main() -> None:
     remember_images()
     for path, bag in {(fault["path"], fault["bag"]) for fault in faults[:1]}:
         store = open_store(path)  # once, before the forks
-        store.build_image(encode_bag_id(bag), admit(sample_of(bag, store.manifest), store.manifest))
+        store.layout.build_image(
+            encode_bag_id(bag), admit(sample_of(bag, store.manifest), store.manifest)
+        )
     codes = []
     for fault in faults:
         child = os.fork()

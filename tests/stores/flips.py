@@ -62,14 +62,10 @@ def array_regions(path: Path) -> dict[str, list[tuple[int, int, str]]]:
         record, _ = store.read_files(bag_id)
         folder = store.bag_path(bag_id)
         for name, entry in record.arrays.items():
-            file = folder / store.array_file(folder.name, name, entry.spec)
+            file = folder / store.layout.array_file(folder.name, name, entry.spec)
             region = (entry.offset, entry.offset + entry.nbytes, name)
             regions[file.relative_to(path).as_posix()].append(region)
     return regions
-
-
-def is_chunk(name: str) -> bool:
-    return "/c/" in name
 
 
 def places_of(path: Path, *, chunks: bool | None) -> list[tuple[str, int, int]]:

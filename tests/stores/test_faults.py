@@ -8,9 +8,7 @@ from collections import Counter
 import pytest
 
 from stores import create_store, files, open_store, verify_store
-from stores.hdf5_store import Hdf5Store
-from stores.zarr_store import ZarrStore
-from tests.stores.faults import COMMITTED, FAILED, FaultyOs, remembering, run_faults
+from tests.stores.faults import COMMITTED, FAILED, FaultyOs, run_faults
 from tests.stores.samples import SUFFIXES, folder_bytes, make_bag, make_manifest
 
 KINDS = ("kill", "kill-after", "torn", "ENOSPC", "EIO")
@@ -26,13 +24,6 @@ def calls_of(store) -> list[str]:
         store.write(make_bag("probe"))
     store.delete("probe")
     return faulty.calls
-
-
-@pytest.fixture
-def images(monkeypatch):
-    """Build the files of each bag once: what is written is at stake, thousands of times."""
-    for kind in (ZarrStore, Hdf5Store):
-        monkeypatch.setattr(kind, "build_image", remembering(kind.build_image))
 
 
 @pytest.mark.slow

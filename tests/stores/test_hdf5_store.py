@@ -2,7 +2,7 @@ import h5py
 import numpy as np
 import pytest
 
-from stores import hdf5_store, verify_store
+from stores import hdf5_layout, verify_store
 from tests.stores.contract import StoreContract
 from tests.stores.samples import bag_values, make_bag
 
@@ -25,7 +25,7 @@ class TestHdf5Store(StoreContract):
         assert sorted(p.name for p in self.bag_path(store).iterdir()) == ["AQK.h5", "bag.json"]
 
     def test_a_large_bag_is_read_by_h5py_and_checked_as_any_other(self, store, monkeypatch):
-        monkeypatch.setattr(hdf5_store, "LARGE_BYTES", 0)
+        monkeypatch.setattr(hdf5_layout, "LARGE_BYTES", 0)
         ids = ("a", "b", "c", "d", "e")  # 5 bytes: an odd number
         bag = make_bag(instance_ids=ids, colour=np.zeros((5, 6), np.float32))
         store.write(bag)

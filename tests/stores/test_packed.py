@@ -73,7 +73,7 @@ def test_a_mapped_array_holds_what_one_in_memory_does_and_leaves_no_file(
 def test_a_flipped_bit_is_never_packed(store, name):
     record, _ = store.read_files("CNM")
     entry = record.arrays[name]
-    path = store.bag_path("CNM") / store.array_file("CNM", name, entry.spec)
+    path = store.bag_path("CNM") / store.layout.array_file("CNM", name, entry.spec)
     data = bytearray(path.read_bytes())
     data[entry.offset + entry.nbytes // 2] ^= 1
     path.write_bytes(data)

@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 
 from stores import NotAStoreError, create_store, files, open_store, verify_store
-from stores.hdf5_store import Hdf5Store
-from stores.zarr_store import ZarrStore
-from tests.stores.faults import remembering
 from tests.stores.power_loss import POLICIES, Disk, RecordingOs
 from tests.stores.samples import SUFFIXES, bag_values, make_bag, make_manifest
+
+pytestmark = pytest.mark.usefixtures("images")
 
 ACTIONS = ("write", "replace", "delete")
 
@@ -20,13 +19,6 @@ ACTIONS = ("write", "replace", "delete")
 def path(request, tmp_path):
     (tmp_path / "disk").mkdir()
     return tmp_path / "disk" / f"cohort{request.param}"
-
-
-@pytest.fixture(autouse=True)
-def images(monkeypatch):
-    """Build the files of each bag once: what is lost of what was written is at stake."""
-    for kind in (ZarrStore, Hdf5Store):
-        monkeypatch.setattr(kind, "build_image", remembering(kind.build_image))
 
 
 def record_calls(action):

@@ -26,12 +26,12 @@ class TestUrlStore(StoreContract):
     def assert_nothing_is_staged(self, store: FeatureStore) -> None:
         assert not (self.folder(store) / ".tmp").exists()
 
-    def meanwhile(self, monkeypatch, change) -> None:
-        """Change the store when the first object but ``bag.json`` is read."""
+    def meanwhile(self, monkeypatch, change, *, is_record: bool = False) -> None:
+        """Change the store when the first object but ``bag.json`` is read, or this one."""
         real = UrlFolder.read
 
         def read(folder, name, *, max_bytes):
-            if not name.endswith("bag.json"):
+            if name.endswith("bag.json") == is_record:
                 monkeypatch.undo()
                 change()
             return real(folder, name, max_bytes=max_bytes)
@@ -43,9 +43,11 @@ class TestUrlStore(StoreContract):
         self.meanwhile(monkeypatch, lambda: open_store(store.path).replace(make_bag(seed=2)))
         assert bag_values(store.read("AQK")) == bag_values(make_bag(seed=2))
 
-    def test_a_bag_deleted_while_it_is_read_is_not_found(self, store, monkeypatch):
+    @pytest.mark.parametrize("is_record", [False, True])
+    def test_a_bag_deleted_while_it_is_read_is_not_found(self, store, is_record, monkeypatch):
         store.write(make_bag(seed=1))
-        self.meanwhile(monkeypatch, lambda: open_store(store.path).delete("AQK"))
+        other = open_store(store.path)
+        self.meanwhile(monkeypatch, lambda: other.delete("AQK"), is_record=is_record)
         with pytest.raises(BagNotFoundError):
             store.read("AQK")
 
@@ -71,4 +73,4 @@ class TestUrlStore(StoreContract):
         pytest.skip("a URL has no folders: without objects it has no bags")
 
     def test_the_log_keeps_events_with_time_and_host(self):
-        pytest.skip("nothing can be appended to an object: an object a session, test_url_store.py")
+        pytest.skip("nothing can be appended to an object: an object per writer, test_url_store.py")

@@ -2,7 +2,7 @@
 
 import itertools
 import json
-import time
+from datetime import datetime, timedelta
 
 import fsspec
 import numpy as np
@@ -28,6 +28,7 @@ from stores import (
     verify_store,
 )
 from stores.location import is_url, locate
+from stores.url_folder import UrlFolder
 from tests.s3_server import s3_server as s3_server
 from tests.stores.contract import MORE_IDS, ODD_IDS
 from tests.stores.samples import bag_values, make_bag, make_manifest
@@ -186,10 +187,34 @@ def test_copies_to_and_from_a_url_are_equal(url, tmp_path):
         assert all(diff.is_equal for diff in diff_stores(local, back))
 
 
-def test_the_log_is_kept_by_session(store, url):
+def test_packing_reads_the_arrays_of_a_bag_once(store, monkeypatch):
+    store.write(make_bag())
+    real, names = UrlFolder.read, []
+
+    def read(folder, name, *, max_bytes):
+        names.append(name)
+        return real(folder, name, max_bytes=max_bytes)
+
+    monkeypatch.setattr(UrlFolder, "read", read)
+    packed = pack_bags(store)
+    np.testing.assert_array_equal(packed.features[0], make_bag().features)
+    assert names.count("bags/AQK/features/c/0/0") == names.count("bags/AQK/colour/c/0/0") == 1
+
+
+class TickingClock:
+    """A millisecond passes between two looks at it, since events are ordered by these."""
+
+    looks = itertools.count()
+
+    @classmethod
+    def now(cls, zone):
+        return datetime(2024, 3, 6, tzinfo=zone) + timedelta(milliseconds=next(cls.looks))
+
+
+def test_the_log_is_kept_by_writer(store, url, monkeypatch):
+    monkeypatch.setattr("stores.log.datetime", TickingClock)
     store.log({"event": "embed", "cells": 3})
     store.close()
-    time.sleep(0.01)  # events are ordered by milliseconds
     with open_store(url) as other:
         other.log({"event": "done"})
         assert [event["event"] for event in other.read_log()] == ["embed", "done"]

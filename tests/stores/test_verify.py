@@ -4,7 +4,8 @@ import pytest
 
 from stores import VerifyRecord, create_store, verify_store
 from stores.bag_folder import read_record
-from stores.commit_record import CommitRecord, encode_record
+from stores.commit_record import encode_record
+from tests.stores.crafting import changed
 from tests.stores.samples import SUFFIXES, make_bag, make_manifest
 
 
@@ -74,20 +75,19 @@ def test_a_record_that_disagrees_with_the_arrays_is_found(store, field):
     folder = store.path / "bags" / "b"
     record, _ = read_record(folder, store.manifest)
     lie = {"sha256": "00" * 32, "crc32c": 0}[field]
-    arrays = {**record.arrays, "colour": _replaced(record.arrays["colour"], **{field: lie})}
-    changed: CommitRecord = _replaced(record, arrays=arrays)
-    (folder / "bag.json").write_bytes(encode_record(changed))
+    arrays = {**record.arrays, "colour": changed(record.arrays["colour"], **{field: lie})}
+    (folder / "bag.json").write_bytes(encode_record(changed(record, arrays=arrays)))
     assert [r.bag_id for r in verify_store(store) if r.error] == ["b"]
 
 
 def test_a_library_that_reads_other_values_is_reported(store, monkeypatch):
-    real = store.library_arrays
+    real = store.layout.library_arrays
 
     def library_arrays(record, contents):
         arrays = real(record, contents)
         return arrays | ({"colour": arrays["colour"] + 1} if record.bag.bag_id == "b" else {})
 
-    monkeypatch.setattr(store, "library_arrays", library_arrays)
+    monkeypatch.setattr(store.layout, "library_arrays", library_arrays)
     errors = {record.bag_id: record.error for record in verify_store(store)}
     assert "library reads other values" in errors.pop("b")
     assert errors == {"a": None, "c": None}
@@ -105,7 +105,3 @@ def test_group_documents_only_zarr_needs_are_checked(tmp_path):
         assert bag == VerifyRecord(bag_id="AQK", error=None)
         document.write_bytes(intact)
     assert len(list(verify_store(store))) == 1
-
-
-def _replaced(value, **changes):
-    return type(value)(**{name: getattr(value, name) for name in value.__slots__} | changes)
