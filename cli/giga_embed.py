@@ -8,10 +8,11 @@ import click
 from cli.output import json_option, print_facts, print_json
 from cli.pretrain_run import say
 from cli.progress import with_bar
+from cli.store_path import StorePath
 
 
 @click.command("giga-embed")
-@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("store", type=StorePath())
 @click.option(
     "--giga",
     required=True,

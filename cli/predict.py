@@ -10,6 +10,7 @@ import click
 from cli.cohort_options import cohort_options, read_chosen_cohort
 from cli.output import json_option, note, print_json, print_table
 from cli.progress import with_bar
+from cli.store_path import StorePath
 
 if TYPE_CHECKING:
     from aml_mil.cohort import Cohort
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("run_path", metavar="RUN", type=click.Path(path_type=Path))
-@click.argument("source", metavar="PATIENT_DIR|COHORT|STORE", type=click.Path(path_type=Path))
+@click.argument("source", metavar="PATIENT_DIR|COHORT|STORE", type=StorePath())
 @click.option(
     "--out",
     "out_dir",
