@@ -91,7 +91,7 @@ def giga_embed(
         "dimensions": embeddings.vectors.shape[1],
         "seen_in_training": len(set(info.trained_on) & set(bags.patient_ids)),
         **_count_bytes(cohort, bags.num_cells, bags.manifest.preprocessing),
-        "store_bytes": _tree_bytes(store),
+        "store_bytes": _store_bytes(store),
         "embedding_bytes": embeddings.vectors.nbytes,
     }
     if as_json:
@@ -114,10 +114,11 @@ def _count_bytes(cohort: Path | None, num_cells: int, preprocessing: Any) -> dic
     return counts
 
 
-def _tree_bytes(store: Path) -> int:
-    from stores.files import tree_bytes
+def _store_bytes(path: Path) -> int:
+    from stores import open_store
 
-    return tree_bytes(store)
+    with open_store(path) as store:
+        return store.num_bytes()
 
 
 def _say(value: Any) -> str:

@@ -4,11 +4,13 @@ import json
 
 import pytest
 
+from aml_mil.giga.checkpoint import load_giga
 from stores import copy_store, open_store
 from tests.command_line import runner
 from tests.giga.cases import toy_patients
 from tests.mil.cases import write_store
 
+SMALL = ("--epochs", 2, "--width", 16, "--head-out", 8, "--cells", 4, "--device", "cpu")
 FIT = ("--num-folds", 3, "--seeds", 1, "--epochs", 2, "--widths", "8,6", "--device", "cpu")
 
 
@@ -40,6 +42,22 @@ def test_folds_of_a_url_are_those_of_the_folder(aml_mil, local, url, tmp_path):
     texts = {(tmp_path / f"{name}.csv").read_text() for name in ("local", "memory", "file")}
     assert len(texts) == 1
     assert aml_mil("folds", tmp_path / "nowhere.zarr").code == 1
+
+
+def test_patients_are_embedded_from_a_url(aml_mil, local, url, tmp_path):
+    giga = tmp_path / "g.safetensors"
+    assert aml_mil("giga-ssl", url, "--out", giga, *SMALL).code == 0
+    assert load_giga(giga)[1].recipe["store"] == url
+    words = ("--giga", giga, "--draws", 2, "--device", "cpu", "--json", "--out")
+    done = aml_mil("giga-embed", url, *words, tmp_path / "e.csv")
+    assert done.code == 0, done.err
+    with open_store(url) as store:
+        assert done.json["store_bytes"] == store.num_bytes() > 0
+    assert json.loads((tmp_path / "e.json").read_text())["store"] == url
+    of_folder = aml_mil("giga-embed", local, *words, tmp_path / "e.csv").json
+    assert of_folder["store_bytes"] == sum(
+        path.stat().st_size for path in local.rglob("*") if path.is_file()
+    )
 
 
 def test_a_url_is_probed(aml_mil, url, tmp_path):
