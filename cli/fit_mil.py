@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 @click.option(
     "--allow-transductive", is_flag=True, help="Accept an encoder that has seen test patients."
 )
-@config_options(FitConfig)
+@config_options(FitConfig, kept_as="config.json")
 @random_store_option
 @json_option
 def fit_mil(

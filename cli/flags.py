@@ -66,13 +66,14 @@ def describe_fields(config_class: type) -> dict[str, str]:
 
 
 def config_options(
-    config_class: type, *, leave_out: Collection[str] = ()
+    config_class: type, *, leave_out: Collection[str] = (), kept_as: str | None = None
 ) -> Callable[[Command], Command]:
     """Give a command one option for each field of its config, and `--config FILE`.
 
     Args:
         config_class: A dataclass whose every field has a default.
         leave_out: Fields that the command sets otherwise.
+        kept_as: Name of the file in which the command's runs keep their settings, if they do.
 
     Returns:
         A decorator; the command takes the fields' values by name.
@@ -89,10 +90,18 @@ def config_options(
             "--config",
             "config_path",
             type=click.Path(exists=True, dir_okay=False, path_type=Path),
-            help="Settings of an earlier run (its config.json); flags win over it.",
+            help=f"Settings by name as a JSON object, such as {_example(config_class)}{earlier}; "
+            "flags win over it.",
         )(command)
 
+    earlier = f", or the {kept_as} of an earlier run" if kept_as else ""
     return decorate
+
+
+def _example(config_class: type) -> str:
+    """Write the first setting that has a value."""
+    fields = ((field.name, field.default) for field in dataclasses.fields(config_class))
+    return json.dumps(dict([next((name, value) for name, value in fields if value is not None)]))
 
 
 def _option(field: "dataclasses.Field[Any]", hint: Any, text: str) -> Callable[[Command], Command]:

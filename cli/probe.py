@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 @click.option(
     "--allow-transductive", is_flag=True, help="Accept encoders that have seen test patients."
 )
-@config_options(ProbeConfig)
+@config_options(ProbeConfig, kept_as="probe.json")
 @json_option
 def probe(
     *,
