@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aml_mil.mil.config import FitConfig
-from cli.flags import config_from, config_options, is_given
+from cli.flags import config_from, config_options, is_given, legend_of
 from cli.output import json_option, note, print_json, print_table
 from cli.progress import with_bar
 from cli.random_store import NO_RANDOM_STORE, random_store_option
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from aml_mil.mil.plan import Folds
 
 
-@click.command("fit-mil")
+@click.command("fit-mil", epilog=legend_of(FitConfig))
 @click.argument("stores", metavar="STORE...", nargs=-1, required=True)
 @click.option(
     "--out",

@@ -65,6 +65,21 @@ def describe_fields(config_class: type) -> dict[str, str]:
     return {key: text.strip().rstrip(".") for key, text in descriptions.items()}
 
 
+def legend_of(config_class: type) -> str:
+    """Read the paragraph of a dataclass's docstring that says what `Source: P` stands for.
+
+    Args:
+        config_class: A dataclass with a Google docstring.
+
+    Returns:
+        The text in one line; "" where there is none.
+    """
+    found = re.search(
+        r"^ *(Sources: .+?)\n\n", config_class.__doc__ or "", re.DOTALL | re.MULTILINE
+    )
+    return " ".join(found[1].split()) if found else ""
+
+
 def config_options(
     config_class: type, *, leave_out: Collection[str] = (), kept_as: str | None = None
 ) -> Callable[[Command], Command]:

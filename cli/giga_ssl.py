@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aml_mil.giga.config import GigaConfig
-from cli.flags import config_from, config_options
+from cli.flags import config_from, config_options, legend_of
 from cli.output import json_option, note, print_facts, print_json
 from cli.pretrain_run import follow, say
 from cli.training_fold import check_folds, check_out, read_roles, training_fold_options
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from aml_mil.giga.run import GigaRun
 
 
-@click.command("giga-ssl")
+@click.command("giga-ssl", epilog=legend_of(GigaConfig))
 @click.argument("store", metavar="STORE")
 @click.option(
     "--out",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aml_mil.ssl import DinoConfig, PretrainConfig, SimclrConfig, SupervisedConfig, SwavConfig
-from cli.flags import config_from, config_options
+from cli.flags import config_from, config_options, legend_of
 from cli.output import json_option, note, print_facts, print_json
 from cli.pretrain_run import read_sources, say, train
 from cli.training_fold import check_folds, check_out, read_roles, training_fold_options
@@ -33,7 +33,11 @@ def pretrain() -> None:
 
 
 def _add_method(name: str, config_class: type[PretrainConfig]) -> None:
-    @pretrain.command(name, help=f"{HELP[name]} COHORT is a cohort, a table, or class folders.")
+    @pretrain.command(
+        name,
+        help=f"{HELP[name]} COHORT is a cohort, a table, or class folders.",
+        epilog=legend_of(config_class),
+    )
     @click.argument("cohort", type=click.Path(path_type=Path))
     @click.option(
         "--out",

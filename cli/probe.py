@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aml_mil.giga.probe_config import ProbeConfig
-from cli.flags import config_from, config_options, is_given
+from cli.flags import config_from, config_options, is_given, legend_of
 from cli.output import json_option, note, print_json, print_table
 from cli.progress import with_bar
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from aml_mil.report.label_fractions import CurvePoint
 
 
-@click.command()
+@click.command(epilog=legend_of(ProbeConfig))
 @click.argument("store", metavar="STORE")
 @click.option(
     "--giga",

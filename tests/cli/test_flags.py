@@ -1,6 +1,7 @@
 """Options come from the config dataclass, and go back into it."""
 
 import json
+import re
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -110,6 +111,19 @@ def test_the_help_says_what_a_file_of_settings_holds() -> None:
     assert "or the config.json of an earlier run" in " ".join(
         CliRunner().invoke(fit_mil, ["--help"]).output.split()
     )
+
+
+@pytest.mark.parametrize("words", [["fit-mil"], ["probe"], ["giga-ssl"], ["pretrain", "swav"]])
+def test_every_letter_of_a_source_is_explained(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = " ".join(runner(capsys)(*words, "--help").out.split())
+    settings, _, legend = said.partition("Sources: ")
+    cited = re.findall(r"Source: ((?:[A-Z]\b(?: \([^)]*\))?,? ?)+)", settings)
+    letters = set(re.findall(r"\b[A-Z]\b", re.sub(r"\([^)]*\)", "", " ".join(cited))))
+    assert letters
+    for letter in letters:
+        assert re.search(rf"\b{letter} (is|the|those)\b", legend), letter
 
 
 def test_cells_are_embedded_as_a_file_of_settings_says(
