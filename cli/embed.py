@@ -137,10 +137,9 @@ def _draw(run: "EmbedRun") -> None:
     for (phase, store), records in itertools.groupby(
         run, key=lambda each: (each.phase, each.store)
     ):
-        first = next(records)
         for _ in with_bar(
-            itertools.chain([first], records),
-            total=first.cells_total,
+            records,
+            total="cells_total",
             unit="cell",
             done="cells_done",
             description=f"{DESCRIPTIONS[phase]} {store}".strip(),

@@ -1,16 +1,11 @@
 """`aml-mil report`: one offline HTML file of a run."""
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from cli.output import note
-from cli.progress import with_bar
-
-if TYPE_CHECKING:
-    from aml_mil.report.run_report import Report, ReportProgress
+from cli.progress import results_of
 
 
 @click.command()
@@ -39,32 +34,20 @@ def report(*, run_path: Path, out: Path, cohort_path: Path | None, seed: int) ->
     """
     from aml_mil.cohort import read_cohort
     from aml_mil.evaluation.run import open_run
-    from aml_mil.report.run_report import build_report
+    from aml_mil.report.run_report import Report, build_report
 
     run = open_run(run_path)
     cohort = None if cohort_path is None else read_cohort(cohort_path)
     if not out.parent.is_dir():
         raise click.UsageError(f"--out: there is no folder {out.parent}")
-    found = _build(build_report(run, cohort=cohort, seed=seed), total=len(run.scores.patient_ids))
+    (found,) = results_of(
+        build_report(run, cohort=cohort, seed=seed),
+        Report,
+        total=len(run.scores.patient_ids),
+        unit="patient",
+        description="report",
+    )
     out.write_text(found.html, encoding="utf-8")
     for line in found.notes:
         note(line)
     note(f"{out}: {out.stat().st_size / 1e6:.1f} MB, {len(run.scores.patient_ids)} patients")
-
-
-def _build(records: "Iterator[ReportProgress | Report]", *, total: int) -> "Report":
-    """Draw the bar and return the last record, which is the report."""
-    from aml_mil.report.run_report import Report
-
-    reports: list[Report] = []
-
-    def progress() -> "Iterator[ReportProgress]":
-        for record in records:
-            if isinstance(record, Report):
-                reports.append(record)
-            else:
-                yield record
-
-    for _ in with_bar(progress(), total=total, unit="patient", description="report"):
-        pass
-    return reports[0]
