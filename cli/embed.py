@@ -155,7 +155,7 @@ def _report(summaries: "Sequence[EmbedSummary]", *, as_json: bool) -> None:
         print_json(documents[0] if len(documents) == 1 else {"stores": documents})
         return
     for summary in summaries:
-        print_facts({name.replace("_", " "): value for name, value in _facts(summary).items()})
+        print_facts(_facts(summary))
 
 
 def _note_files(summary: "EmbedSummary") -> None:

@@ -5,8 +5,7 @@ from typing import Any
 
 import click
 
-from cli.output import json_option, print_facts, print_json
-from cli.pretrain_run import say
+from cli.output import json_option, print_facts, print_json, say
 from cli.progress import with_bar
 from cli.store_path import StorePath
 
@@ -97,7 +96,7 @@ def giga_embed(
     if as_json:
         print_json(facts)
     else:
-        print_facts({name.replace("_", " "): _say(value) for name, value in facts.items()})
+        print_facts({name: _say(value) for name, value in facts.items()})
 
 
 def _count_bytes(cohort: Path | None, num_cells: int, preprocessing: Any) -> dict[str, int]:

@@ -7,8 +7,8 @@ import click
 
 from aml_mil.ssl import DinoConfig, PretrainConfig, SimclrConfig, SupervisedConfig, SwavConfig
 from cli.flags import config_from, config_options, legend_of
-from cli.output import json_option, note, print_facts, print_json
-from cli.pretrain_run import read_sources, say, train
+from cli.output import json_option, note, print_result
+from cli.pretrain_run import read_sources, train
 from cli.training_fold import check_folds, check_out, read_roles, training_fold_options
 
 if TYPE_CHECKING:
@@ -127,10 +127,7 @@ def convert(
         "tensors": len(conversion.tensors),
         "dropped": list(conversion.dropped),
     }
-    if as_json:
-        print_json(facts)
-    else:
-        print_facts({name: say(value) for name, value in facts.items()})
+    print_result(facts, as_json=as_json)
 
 
 def _check_usage(
