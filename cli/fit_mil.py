@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aml_mil.mil.config import FitConfig
-from cli.flags import config_from, config_options, is_given, legend_of
+from cli.flags import config_from, config_options, legend_of, refuse_if_given
 from cli.output import json_option, note, print_json, print_table
 from cli.progress import results_of
 from cli.random_store import NO_RANDOM_STORE, random_store_option
@@ -98,15 +98,9 @@ def fit_mil(
 
 def _refuse_idle_options(config: FitConfig, folds_path: Path | None) -> None:
     for name in ("num_folds", "fold_seed") if folds_path else ():
-        _refuse_if_given(name, "beside --folds")
+        refuse_if_given(name, "beside --folds")
     for name in config.idle_settings:
-        _refuse_if_given(name, f"with --pool {config.pool}")
-
-
-def _refuse_if_given(name: str, where: str) -> None:
-    if is_given(name):
-        flag = "--" + name.replace("_", "-")
-        raise click.UsageError(f"{flag} has no effect {where}; leave one of them out")
+        refuse_if_given(name, f"with --pool {config.pool}")
 
 
 def _read_folds(path: Path) -> "Folds":

@@ -192,6 +192,21 @@ def is_given(name: str) -> bool:
     return source is not click.core.ParameterSource.DEFAULT
 
 
+def refuse_if_given(name: str, where: str) -> None:
+    """Refuse an option that would do nothing in the running command.
+
+    Args:
+        name: Of the option, as the command takes it.
+        where: What it has no effect beside: `beside --folds`.
+
+    Raises:
+        click.UsageError: The user wrote it.
+    """
+    if is_given(name):
+        flag = "--" + name.replace("_", "-")
+        raise click.UsageError(f"{flag} has no effect {where}; leave one of them out")
+
+
 def _read_settings(path: Path, names: Collection[str], section: str) -> dict[str, Any]:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
