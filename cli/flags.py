@@ -18,6 +18,7 @@ import click
 
 Config = TypeVar("Config")
 Command = TypeVar("Command", bound=Callable[..., Any])
+PIXELS = "_px"
 
 
 class NumberList(click.ParamType[tuple[float, ...]]):
@@ -119,8 +120,13 @@ def _example(config_class: type) -> str:
     return json.dumps(dict([next((name, value) for name, value in fields if value is not None)]))
 
 
+def flag_of(name: str) -> str:
+    """Name the flag of a setting; its unit, pixels, stands behind it in the help."""
+    return "--" + name.removesuffix(PIXELS).replace("_", "-")
+
+
 def _option(field: "dataclasses.Field[Any]", hint: Any, text: str) -> Callable[[Command], Command]:
-    flag = "--" + field.name.replace("_", "-")
+    flag = flag_of(field.name)
     if hint is bool:
         names = flag if field.default is False else f"{flag}/--no-{flag.removeprefix('--')}"
         return click.option(
@@ -136,6 +142,7 @@ def _option(field: "dataclasses.Field[Any]", hint: Any, text: str) -> Callable[[
         type=_click_type(hint),
         default=field.default,
         help=text,
+        metavar="PX" if field.name.endswith(PIXELS) else None,
         show_default=field.default is not None
         and (",".join(map(str, field.default)) if isinstance(field.default, tuple) else True),
     )
@@ -203,7 +210,7 @@ def refuse_if_given(name: str, where: str) -> None:
         click.UsageError: The user wrote it.
     """
     if is_given(name):
-        flag = "--" + name.replace("_", "-")
+        flag = flag_of(name)
         raise click.UsageError(f"{flag} has no effect {where}; leave one of them out")
 
 

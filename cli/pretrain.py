@@ -100,7 +100,9 @@ for _name, _config_class in (
     help="Where the encoder goes.",
 )
 @click.option(
-    "--image-size-px",
+    "--image-size",
+    "image_size_px",
+    metavar="PX",
     type=click.IntRange(min=1),
     default=144,
     show_default=True,

@@ -11,7 +11,7 @@ from tests.signalled import run_until
 from tests.ssl.conftest import TYPES, paint
 
 SMALL = [
-    *("--architecture", "test_resnet", "--image-size-px", "32", "--source-size-px", "32"),
+    *("--architecture", "test_resnet", "--image-size", "32", "--source-size", "32"),
     *("--batch-size", "8", "--epochs", "2", "--workers", "0", "--precision", "fp32"),
     *("--device", "cpu"),
 ]
@@ -50,7 +50,7 @@ def test_an_encoder_has_seen_the_fold_s_training_patients_only(
     capsys.readouterr()
     out = tmp_path / "encoder.safetensors"
     small = [*SMALL, "--epochs", "1"]
-    small += ["--local-size-px", "16"] if method in ("swav", "dino") else []
+    small += ["--local-size", "16"] if method in ("swav", "dino") else []
     words = ["pretrain", method, str(cohort), "--out", str(out), *small, "--json"]
     assert main([*words, "--folds", str(folds), "--fold", "1"]) == 0
     facts = json.loads(capsys.readouterr().out)
@@ -77,7 +77,7 @@ def test_alarms_warn_and_leave_the_exit_code_at_0(
 
 
 def test_views_are_drawn_without_training(cohort: Path, tmp_path: Path) -> None:
-    words = ["pretrain", "dino", str(cohort), *SMALL, "--local-size-px", "16"]
+    words = ["pretrain", "dino", str(cohort), *SMALL, "--local-size", "16"]
     assert main([*words, "--preview", str(tmp_path / "views.png")]) == 0
     picture = Image.open(tmp_path / "views.png")
     assert picture.size == (11 * 36, 6 * 36)
