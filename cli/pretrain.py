@@ -1,12 +1,14 @@
 """`aml-mil pretrain …`: encoders learn from the cells of a cohort."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from aml_mil.encoders.encoder import IMAGENET_MEAN, IMAGENET_STD
 from aml_mil.ssl import DinoConfig, PretrainConfig, SimclrConfig, SupervisedConfig, SwavConfig
-from cli.flags import config_from, config_options, legend_of
+from cli.flags import NumberList, config_from, config_options, legend_of
 from cli.output import json_option, note, print_result
 from cli.pretrain_run import read_sources, train
 from cli.training_fold import check_folds, check_out, read_roles, training_fold_options
@@ -30,6 +32,27 @@ def pretrain() -> None:
     Beside the encoder lie the state to resume from, the history as a table, and its picture. With
     torchrun, several processes train together: torchrun --nproc-per-node 4 -m cli pretrain ….
     """
+
+
+class ChannelValues(NumberList):
+    """One number for each of R, G, B, from 0 to 1."""
+
+    def __init__(self) -> None:
+        super().__init__(float)
+        self.name = "R,G,B"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, ...]:
+        """Turn `0.5,0.5,0.5` into a tuple."""
+        numbers = super().convert(value, param, ctx)
+        if len(numbers) != 3 or not all(0 <= number <= 1 for number in numbers):
+            self.fail(f"expected three numbers from 0 to 1, got {value!r}", param, ctx)
+        return numbers
+
+
+def _comma_separated(values: Sequence[float]) -> str:
+    return ",".join(map(str, values))
 
 
 def _add_method(name: str, config_class: type[PretrainConfig]) -> None:
@@ -108,9 +131,30 @@ for _name, _config_class in (
     show_default=True,
     help="Side of the images it was trained on.",
 )
+@click.option(
+    "--mean",
+    type=ChannelValues(),
+    default=IMAGENET_MEAN,
+    show_default=_comma_separated(IMAGENET_MEAN),
+    help="Of the channels that it was trained with, on the scale 0 to 1.",
+)
+@click.option(
+    "--std",
+    type=ChannelValues(),
+    default=IMAGENET_STD,
+    show_default=_comma_separated(IMAGENET_STD),
+    help="S.d. of the channels, likewise; embed divides by it.",
+)
 @json_option
 def convert(
-    *, weights: Path, architecture: str, out: Path, image_size_px: int, as_json: bool
+    *,
+    weights: Path,
+    architecture: str,
+    out: Path,
+    image_size_px: int,
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float],
+    as_json: bool,
 ) -> None:
     """Turn WEIGHTS that others trained into an encoder.
 
@@ -120,12 +164,16 @@ def convert(
     from aml_mil.encoders.converters import convert_checkpoint
 
     check_out(out)
+    if min(std) == 0:
+        raise click.UsageError("--std: expected numbers above 0, got 0: embed divides by them")
     conversion = convert_checkpoint(
-        weights, out, architecture=architecture, image_size_px=image_size_px
+        weights, out, architecture=architecture, image_size_px=image_size_px, mean=mean, std=std
     )
     facts: dict[str, Any] = {
         "encoder": str(out),
         "source": conversion.source,
+        "mean": _comma_separated(mean),
+        "std": _comma_separated(std),
         "tensors": len(conversion.tensors),
         "dropped": list(conversion.dropped),
     }

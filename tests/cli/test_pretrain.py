@@ -151,6 +151,15 @@ def test_a_foreign_file_is_converted(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert main([*words, "--out", str(out), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["source"] == "solo-learn"
     assert read_checkpoint(out).architecture == "timm/resnet18"
+    assert read_checkpoint(out).mean == (0.485, 0.456, 0.406)
+    assert main([*words, "--out", str(out), "--mean", "0.8,0.7,0.75", "--std", ".2,.25,.1"]) == 0
+    info = read_checkpoint(out)
+    assert (info.mean, info.std) == ((0.8, 0.7, 0.75), (0.2, 0.25, 0.1))
+    assert "0.8,0.7,0.75" in capsys.readouterr().out
+    for wrong in (("--mean", "0.5,0.5"), ("--mean", "128,128,128"), ("--std", "0.2,0,0.2")):
+        assert main([*words, "--out", str(out), *wrong]) == 2
+        assert f"{wrong[0]}" in capsys.readouterr().err
+    assert read_checkpoint(out) == info
 
 
 @pytest.mark.slow
