@@ -107,6 +107,10 @@ def test_every_image_suffix_counts_in_any_case_and_the_rest_is_skipped(mll: Buil
     cohort = read_cohort(root)
     assert [c.instance_id for c in cohort.patients[0].cells] == images
     assert cohort.skipped_files == 6
+    assert cohort.notes == (
+        "hidden files and files that are no images were skipped: x/Thumbs.db, "
+        "P/.cache/image_1.tif, P/.hidden.tif, P/Thumbs.db, P/cell.npy, … (6)",
+    )
 
 
 def test_images_outside_patient_folders_are_skipped_and_named(mll: Build, tiny_tif: bytes) -> None:
