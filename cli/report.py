@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from cli.output import note
+from cli.output import json_option, note, print_json
 from cli.progress import results_of
 
 
@@ -26,7 +26,10 @@ from cli.progress import results_of
 @click.option(
     "--seed", default=0, show_default=True, help="Of the bootstrap, the UMAP and its cells."
 )
-def report(*, run_path: Path, out: Path, cohort_path: Path | None, seed: int) -> None:
+@json_option
+def report(
+    *, run_path: Path, out: Path, cohort_path: Path | None, seed: int, as_json: bool
+) -> None:
     """Write one self-contained HTML file about RUN, to be opened in any browser, offline.
 
     Results with intervals beside the floors, curves, attention by cell type, a map of the cells,
@@ -50,4 +53,8 @@ def report(*, run_path: Path, out: Path, cohort_path: Path | None, seed: int) ->
     out.write_text(found.html, encoding="utf-8")
     for line in found.notes:
         note(line)
-    note(f"{out}: {out.stat().st_size / 1e6:.1f} MB, {len(run.scores.patient_ids)} patients")
+    num_bytes, num_patients = out.stat().st_size, len(run.scores.patient_ids)
+    if as_json:
+        facts = {"report": str(out), "num_bytes": num_bytes, "num_patients": num_patients}
+        print_json({**facts, "notes": list(found.notes)})
+    note(f"{out}: {num_bytes / 1e6:.1f} MB, {num_patients} patients")
