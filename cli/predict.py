@@ -130,6 +130,7 @@ def _write_page(
     from aml_mil.evaluation.new_patients import read_patients
     from aml_mil.evaluation.predict import is_store
     from aml_mil.evaluation.run import OpenRun
+    from aml_mil.files import write_file
     from aml_mil.report.prediction_page import prediction_page
     from aml_mil.report.provenance import provenance_of
 
@@ -144,7 +145,7 @@ def _write_page(
         facts=provenance_of(OpenRun(run)).facts,
         cohort=cohort,
     )
-    path.write_text(page, encoding="utf-8")
+    write_file(path, page.encode())
     note(f"page: {path}, {path.stat().st_size / 1e6:.1f} MB")
 
 

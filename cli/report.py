@@ -37,6 +37,7 @@ def report(
     """
     from aml_mil.cohort import read_cohort
     from aml_mil.evaluation.run import open_run
+    from aml_mil.files import write_file
     from aml_mil.report.run_report import Report, build_report
 
     run = open_run(run_path)
@@ -50,7 +51,7 @@ def report(
         unit="patient",
         description="report",
     )
-    out.write_text(found.html, encoding="utf-8")
+    write_file(out, found.html.encode())
     for line in found.notes:
         note(line)
     num_bytes, num_patients = out.stat().st_size, len(run.scores.patient_ids)

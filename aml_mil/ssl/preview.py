@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from aml_mil.files import write_file
 from aml_mil.ssl.pool import ImagePool
-from aml_mil.ssl.state import write_file
 from aml_mil.ssl.views import Views
 
 GAP_PX = 4
