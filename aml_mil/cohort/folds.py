@@ -82,18 +82,17 @@ def make_folds(labels: Mapping[str, str], *, num_folds: int, seed: int) -> dict[
     return {patient_id: folds[patient_id] for patient_id in ids}
 
 
-def roles_of(folds: Mapping[str, int], fold: int, num_folds: int | None = None) -> FoldRoles:
+def roles_of(folds: Mapping[str, int], fold: int) -> FoldRoles:
     """Split the patients for one fold: test = fold, validation = the next one, train = the rest.
 
     Args:
         folds: Fold of every patient.
         fold: Which fold is tested, from 0.
-        num_folds: Number of folds; counted from ``folds`` when not given.
 
     Raises:
         ValueError: ``fold`` is not one of the folds.
     """
-    count = count_folds(folds) if num_folds is None else num_folds
+    count = count_folds(folds)
     if not 0 <= fold < count:
         message = f"expected a fold from 0 to {count - 1}, got {fold}"
         raise ValueError(message)
