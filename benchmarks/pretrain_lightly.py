@@ -1,7 +1,7 @@
 """Images a second of lightly's modules, put together as its documentation says.
 
     python -m benchmarks.pretrain_lightly FOLDER [--methods simclr,swav,dino] [--steps 20]
-        [--batch-size 512] [--image-size-px 144] [--local-size-px 64] [--workers 1] [--json FILE]
+        [--batch-size 512] [--image-size 144] [--local-size 64] [--workers 1] [--json FILE]
 
 For an environment of its own with lightly in it; nothing of aml-mil is imported. FOLDER holds the
 images, at any depth. Same encoder, batch, crop sizes and number format as
@@ -154,8 +154,8 @@ def main() -> None:
     parser.add_argument("--methods", default="simclr,swav,dino")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--batch-size", type=int, default=512)
-    parser.add_argument("--image-size-px", type=int, default=144)
-    parser.add_argument("--local-size-px", type=int, default=64)
+    parser.add_argument("--image-size", dest="image_size_px", type=int, default=144)
+    parser.add_argument("--local-size", dest="local_size_px", type=int, default=64)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--json", type=Path)

@@ -1,7 +1,7 @@
 """Images a second of each pre-training method, beside what its step alone could do.
 
     python -m benchmarks.pretrain_throughput COHORT [--methods simclr,swav,dino] [--steps 20]
-        [--batch-size 512] [--image-size-px 144] [--local-size-px 64] [--workers -1] [--json FILE]
+        [--batch-size 512] [--image-size 144] [--local-size 64] [--workers -1] [--json FILE]
 
 `run`: images from the cohort, views, step. `ceiling`: the same step on crops that lie on the device
 already. `views`: making the crops in this process, without a step. An image is one source image,
@@ -111,8 +111,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--images", type=int, help="read only the first so many")
     parser.add_argument("--batch-size", type=int, default=512)
-    parser.add_argument("--image-size-px", type=int, default=144)
-    parser.add_argument("--local-size-px", type=int, default=64)
+    parser.add_argument("--image-size", dest="image_size_px", type=int, default=144)
+    parser.add_argument("--local-size", dest="local_size_px", type=int, default=64)
     parser.add_argument("--workers", type=int, default=-1)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--json", type=Path)

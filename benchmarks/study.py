@@ -48,7 +48,7 @@ def protocol(study: Study) -> Iterator[Step]:
             encoders = (*study.given, *study.self_supervised)
             yield fit(study, encoders, heads, kind=few_kind(heads), folds=study.few_folds)
     best, heads = choose(study)
-    yield from vary_features(study, best, heads)
+    yield from vary_features(study, heads)
     yield from change_stain(study)
     yield from embed_patients(study)
     yield from show(study, best, heads)
@@ -139,7 +139,7 @@ def fit(
     )
 
 
-def vary_features(study: Study, best: Encoder, heads: Heads) -> Iterator[Step]:
+def vary_features(study: Study, heads: Heads) -> Iterator[Step]:
     """Fit one view, maps, and what is tried against another stain, all else as before."""
     encoder, one_view = study.supervised, ("--views", "identity")
     yield from embed_cells(study, [encoder], *one_view, kind="one-view")

@@ -69,7 +69,7 @@ class Budget:
     def size_px(self, stage: str) -> int:
         """Side of the images that an encoder of this stage is trained on."""
         words = self.flags(stage)
-        flag = "--image-size-px"
+        flag = "--image-size"
         return int(words[words.index(flag) + 1]) if flag in words else DEFAULT_SIZE_PX
 
     @property
@@ -84,20 +84,19 @@ class Budget:
 # they would all become one; two crops that show a good part of the cell.
 SMALL = Budget(
     ssl_folds=(0,),
-    simclr="--image-size-px 72 --batch-size 256 --epochs 4 --lr 4 --min-scale 0.4",
+    simclr="--image-size 72 --batch-size 256 --epochs 4 --lr 4 --min-scale 0.4",
     swav=(
-        "--image-size-px 72 --local-crops 0 --split-scale 0.4 --batch-size 128 --epochs 3 --lr 8 "
+        "--image-size 72 --local-crops 0 --split-scale 0.4 --batch-size 128 --epochs 3 --lr 8 "
         "--warmup 0.1 --temperature 0.2 --epsilon 0.02 --freeze 3 --queue-length 0 "
         "--head-output-norm"
     ),
     dino=(
-        "--image-size-px 72 --local-crops 0 --split-scale 0.4 --batch-size 128 --epochs 4 "
+        "--image-size 72 --local-crops 0 --split-scale 0.4 --batch-size 128 --epochs 4 "
         "--lr 0.01 --ema 0.99 --outputs 512 --first-teacher-temperature 0.03 "
         "--teacher-temperature 0.03 --head-batch-norm --head-output-norm"
     ),
     supervised=(
-        "--architecture resnet18 --image-size-px 96 --batch-size 64 --epochs 5 --lr 0.03 "
-        "--jitter 0.4"
+        "--architecture resnet18 --image-size 96 --batch-size 64 --epochs 5 --lr 0.03 --jitter 0.4"
     ),
     image_size_px=96,
     maps="--epochs 15",

@@ -71,6 +71,8 @@ def doctor(
     loaded = load_encoder(encoder, weights=given, image_size_px=image_size)
     read = None if cohort is None else read_cohort(cohort)
     found = diagnose(loaded, config, cohort=read, out=out, seconds=seconds)
+    for line in read.notes if read else ():
+        note(line)
     if as_json:
         print_json(asdict(found))
         return

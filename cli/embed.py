@@ -137,10 +137,9 @@ def _draw(run: "EmbedRun") -> None:
     for (phase, store), records in itertools.groupby(
         run, key=lambda each: (each.phase, each.store)
     ):
-        first = next(records)
         for _ in with_bar(
-            itertools.chain([first], records),
-            total=first.cells_total,
+            records,
+            total="cells_total",
             unit="cell",
             done="cells_done",
             description=f"{DESCRIPTIONS[phase]} {store}".strip(),
@@ -156,7 +155,7 @@ def _report(summaries: "Sequence[EmbedSummary]", *, as_json: bool) -> None:
         print_json(documents[0] if len(documents) == 1 else {"stores": documents})
         return
     for summary in summaries:
-        print_facts({name.replace("_", " "): value for name, value in _facts(summary).items()})
+        print_facts(_facts(summary))
 
 
 def _note_files(summary: "EmbedSummary") -> None:

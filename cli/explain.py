@@ -1,5 +1,6 @@
 """`aml-mil explain`: which cells of a patient counted, and what each says on its own."""
 
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,7 +59,7 @@ def explain(
     this cell only; the share of the cells called each class so is the smear's deconvolution.
     """
     from aml_mil.evaluation.run import open_run
-    from aml_mil.mil.run_dir import write_csv
+    from aml_mil.files import write_csv, write_file
 
     _check_outputs(out_paths, cohort_path)
     run = open_run(run_path)
@@ -69,7 +70,9 @@ def explain(
         else:
             assert cohort_path is not None
             figure = run.cells_figure(patient_id, cohort_path, count=count)
-            figure.savefig(path, dpi=200)
+            picture = BytesIO()
+            figure.savefig(picture, format=path.suffix.removeprefix("."), dpi=200)
+            write_file(path, picture.getvalue())
     scores = run.scores
     row = scores.patient_ids.index(patient_id)
     label = scores.classes[scores.targets[row]]

@@ -8,20 +8,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aml_mil.mil.config import FitConfig
-from cli.flags import config_from, config_options, is_given
+from cli.flags import config_from, config_options, legend_of, refuse_if_given
 from cli.output import json_option, note, print_json, print_table
-from cli.progress import with_bar
+from cli.progress import results_of
 from cli.random_store import NO_RANDOM_STORE, random_store_option
 from stores import open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from aml_mil.mil import EpochRecord, FitSummary
+    from aml_mil.mil import FitSummary
     from aml_mil.mil.plan import Folds
 
 
-@click.command("fit-mil")
+@click.command("fit-mil", epilog=legend_of(FitConfig))
 @click.argument("stores", metavar="STORE...", nargs=-1, required=True)
 @click.option(
     "--out",
@@ -41,7 +39,7 @@ if TYPE_CHECKING:
 @click.option(
     "--allow-transductive", is_flag=True, help="Accept an encoder that has seen test patients."
 )
-@config_options(FitConfig)
+@config_options(FitConfig, kept_as="config.json")
 @random_store_option
 @json_option
 def fit_mil(
@@ -79,10 +77,13 @@ def fit_mil(
         "folds": folds,
         "allow_transductive": allow_transductive,
     }
-    summaries = _train(
+    summaries = results_of(
         mil.fit_encoders(stores, **settings) if len(stores) > 1 else mil.fit(stores[0], **settings),
+        mil.FitSummary,
         # Folds of a table are counted from it; a wrong guess would only bend the bar.
         total=len(stores) * config.epochs * config.seeds * _count(folds, config.num_folds),
+        unit="epoch",
+        description="fit-mil",
     )
     if random_store:
         summaries = [
@@ -97,15 +98,9 @@ def fit_mil(
 
 def _refuse_idle_options(config: FitConfig, folds_path: Path | None) -> None:
     for name in ("num_folds", "fold_seed") if folds_path else ():
-        _refuse_if_given(name, "beside --folds")
+        refuse_if_given(name, "beside --folds")
     for name in config.idle_settings:
-        _refuse_if_given(name, f"with --pool {config.pool}")
-
-
-def _refuse_if_given(name: str, where: str) -> None:
-    if is_given(name):
-        flag = "--" + name.replace("_", "-")
-        raise click.UsageError(f"{flag} has no effect {where}; leave one of them out")
+        refuse_if_given(name, f"with --pool {config.pool}")
 
 
 def _read_folds(path: Path) -> "Folds":
@@ -119,24 +114,6 @@ def _count(folds: "Folds | None", num_folds: int) -> int:
     if folds is None:
         return num_folds
     return len(set(folds.values())) if isinstance(folds, Mapping) else len(folds)
-
-
-def _train(records: "Iterator[EpochRecord | FitSummary]", *, total: int) -> "list[FitSummary]":
-    """Draw the bar over the epochs and return the summaries, which come last."""
-    from aml_mil.mil import FitSummary
-
-    summaries: list[FitSummary] = []
-
-    def epochs() -> "Iterator[EpochRecord]":
-        for record in records:
-            if isinstance(record, FitSummary):
-                summaries.append(record)
-            else:
-                yield record
-
-    for _ in with_bar(epochs(), total=total, unit="epoch", description="fit-mil"):
-        pass
-    return summaries
 
 
 def _show(summary: "FitSummary", *, has_tables: bool, is_one_of_several: bool) -> None:

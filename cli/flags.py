@@ -18,6 +18,7 @@ import click
 
 Config = TypeVar("Config")
 Command = TypeVar("Command", bound=Callable[..., Any])
+PIXELS = "_px"
 
 
 class NumberList(click.ParamType[tuple[float, ...]]):
@@ -65,14 +66,30 @@ def describe_fields(config_class: type) -> dict[str, str]:
     return {key: text.strip().rstrip(".") for key, text in descriptions.items()}
 
 
+def legend_of(config_class: type) -> str:
+    """Read the paragraph of a dataclass's docstring that says what `Source: P` stands for.
+
+    Args:
+        config_class: A dataclass with a Google docstring.
+
+    Returns:
+        The text in one line; "" where there is none.
+    """
+    found = re.search(
+        r"^ *(Sources: .+?)\n\n", config_class.__doc__ or "", re.DOTALL | re.MULTILINE
+    )
+    return " ".join(found[1].split()) if found else ""
+
+
 def config_options(
-    config_class: type, *, leave_out: Collection[str] = ()
+    config_class: type, *, leave_out: Collection[str] = (), kept_as: str | None = None
 ) -> Callable[[Command], Command]:
     """Give a command one option for each field of its config, and `--config FILE`.
 
     Args:
         config_class: A dataclass whose every field has a default.
         leave_out: Fields that the command sets otherwise.
+        kept_as: Name of the file in which the command's runs keep their settings, if they do.
 
     Returns:
         A decorator; the command takes the fields' values by name.
@@ -89,14 +106,27 @@ def config_options(
             "--config",
             "config_path",
             type=click.Path(exists=True, dir_okay=False, path_type=Path),
-            help="Settings of an earlier run (its config.json); flags win over it.",
+            help=f"Settings by name as a JSON object, such as {_example(config_class)}{earlier}; "
+            "flags win over it.",
         )(command)
 
+    earlier = f", or the {kept_as} of an earlier run" if kept_as else ""
     return decorate
 
 
+def _example(config_class: type) -> str:
+    """Write the first setting that has a value."""
+    fields = ((field.name, field.default) for field in dataclasses.fields(config_class))
+    return json.dumps(dict([next((name, value) for name, value in fields if value is not None)]))
+
+
+def flag_of(name: str) -> str:
+    """Name the flag of a setting; its unit, pixels, stands behind it in the help."""
+    return "--" + name.removesuffix(PIXELS).replace("_", "-")
+
+
 def _option(field: "dataclasses.Field[Any]", hint: Any, text: str) -> Callable[[Command], Command]:
-    flag = "--" + field.name.replace("_", "-")
+    flag = flag_of(field.name)
     if hint is bool:
         names = flag if field.default is False else f"{flag}/--no-{flag.removeprefix('--')}"
         return click.option(
@@ -112,6 +142,7 @@ def _option(field: "dataclasses.Field[Any]", hint: Any, text: str) -> Callable[[
         type=_click_type(hint),
         default=field.default,
         help=text,
+        metavar="PX" if field.name.endswith(PIXELS) else None,
         show_default=field.default is not None
         and (",".join(map(str, field.default)) if isinstance(field.default, tuple) else True),
     )
@@ -166,6 +197,21 @@ def is_given(name: str) -> bool:
     """Whether the user wrote an option of the running command, rather than taking its default."""
     source = click.get_current_context().get_parameter_source(name)
     return source is not click.core.ParameterSource.DEFAULT
+
+
+def refuse_if_given(name: str, where: str) -> None:
+    """Refuse an option that would do nothing in the running command.
+
+    Args:
+        name: Of the option, as the command takes it.
+        where: What it has no effect beside: `beside --folds`.
+
+    Raises:
+        click.UsageError: The user wrote it.
+    """
+    if is_given(name):
+        flag = flag_of(name)
+        raise click.UsageError(f"{flag} has no effect {where}; leave one of them out")
 
 
 def _read_settings(path: Path, names: Collection[str], section: str) -> dict[str, Any]:

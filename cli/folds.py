@@ -6,10 +6,11 @@ from pathlib import Path
 import click
 
 from cli.output import json_option, note, print_json, print_table
+from cli.store_path import StorePath
 
 
 @click.command()
-@click.argument("source", type=click.Path(exists=True, path_type=Path), metavar="COHORT|STORE")
+@click.argument("source", type=StorePath(), metavar="COHORT|STORE")
 @click.option("--num-folds", default=5, show_default=True, help="At least 3.")
 @click.option("--seed", default=0, show_default=True, help="Shuffles the patients of each class.")
 @click.option(

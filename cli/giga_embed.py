@@ -5,13 +5,13 @@ from typing import Any
 
 import click
 
-from cli.output import json_option, print_facts, print_json
-from cli.pretrain_run import say
+from cli.output import json_option, print_facts, print_json, say
 from cli.progress import with_bar
+from cli.store_path import StorePath
 
 
 @click.command("giga-embed")
-@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("store", type=StorePath())
 @click.option(
     "--giga",
     required=True,
@@ -90,13 +90,13 @@ def giga_embed(
         "dimensions": embeddings.vectors.shape[1],
         "seen_in_training": len(set(info.trained_on) & set(bags.patient_ids)),
         **_count_bytes(cohort, bags.num_cells, bags.manifest.preprocessing),
-        "store_bytes": _tree_bytes(store),
+        "store_bytes": _store_bytes(store),
         "embedding_bytes": embeddings.vectors.nbytes,
     }
     if as_json:
         print_json(facts)
     else:
-        print_facts({name.replace("_", " "): _say(value) for name, value in facts.items()})
+        print_facts({name: _say(value) for name, value in facts.items()})
 
 
 def _count_bytes(cohort: Path | None, num_cells: int, preprocessing: Any) -> dict[str, int]:
@@ -113,10 +113,11 @@ def _count_bytes(cohort: Path | None, num_cells: int, preprocessing: Any) -> dic
     return counts
 
 
-def _tree_bytes(store: Path) -> int:
-    from stores.files import tree_bytes
+def _store_bytes(path: Path) -> int:
+    from stores import open_store
 
-    return tree_bytes(store)
+    with open_store(path) as store:
+        return store.num_bytes()
 
 
 def _say(value: Any) -> str:

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aml_mil.giga.config import GigaConfig
-from cli.flags import config_from, config_options
-from cli.output import json_option, note, print_facts, print_json
-from cli.pretrain_run import follow, say
+from cli.flags import config_from, config_options, legend_of
+from cli.output import json_option, note, print_result
+from cli.pretrain_run import follow
 from cli.training_fold import check_folds, check_out, read_roles, training_fold_options
 
 if TYPE_CHECKING:
     from aml_mil.giga.run import GigaRun
 
 
-@click.command("giga-ssl")
+@click.command("giga-ssl", epilog=legend_of(GigaConfig))
 @click.argument("store", metavar="STORE")
 @click.option(
     "--out",
@@ -97,7 +97,4 @@ def _report(run: "GigaRun", *, as_json: bool) -> None:
     }
     if shape.grid_step is not None:
         facts["grid_step"] = shape.grid_step
-    if as_json:
-        print_json(facts)
-    else:
-        print_facts({name.replace("_", " "): say(value) for name, value in facts.items()})
+    print_result(facts, as_json=as_json)

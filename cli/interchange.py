@@ -9,7 +9,7 @@ import click
 
 from cli.output import json_option, note, print_facts, print_json
 from cli.progress import with_bar
-from cli.store_path import NewStorePath
+from cli.store_path import NewStorePath, StorePath
 from stores import open_store, store_info
 from stores.interchange import ImportOptions, InterchangeUsageError, import_source
 
@@ -102,7 +102,7 @@ def import_command(
 
 
 @click.command("export")
-@click.argument("path", metavar="STORE", type=click.Path(path_type=Path))
+@click.argument("path", metavar="STORE", type=StorePath())
 @click.option("--to", "layout", required=True, type=click.Choice(LAYOUTS_OUT))
 @click.option(
     "--out",

@@ -27,7 +27,27 @@ def print_table(rows: Sequence[Sequence[Any]], *, headers: Sequence[str]) -> Non
 
 def print_facts(facts: Mapping[str, Any]) -> None:
     """Print names and values, one a line."""
-    click.echo(tabulate([(key, value) for key, value in facts.items()], tablefmt="plain"))
+    rows = [(name.replace("_", " "), value) for name, value in facts.items()]
+    click.echo(tabulate(rows, tablefmt="plain"))
+
+
+def print_result(facts: Mapping[str, Any], *, as_json: bool) -> None:
+    """Print named values as a JSON document, or for people, one a line."""
+    if as_json:
+        print_json(facts)
+    else:
+        print_facts({name: say(value) for name, value in facts.items()})
+
+
+def say(value: Any) -> str:
+    """Write a value for people."""
+    if value is None:
+        return "unknown"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list):
+        return ", ".join(value) or "none"
+    return str(value)
 
 
 def note(message: str) -> None:

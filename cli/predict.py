@@ -1,7 +1,5 @@
 """`aml-mil predict`: patients that a run has not seen, by all its heads."""
 
-from collections.abc import Iterator
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,7 +7,8 @@ import click
 
 from cli.cohort_options import cohort_options, read_chosen_cohort
 from cli.output import json_option, note, print_json, print_table
-from cli.progress import with_bar
+from cli.progress import results_of
+from cli.store_path import StorePath
 
 if TYPE_CHECKING:
     from aml_mil.cohort import Cohort
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("run_path", metavar="RUN", type=click.Path(path_type=Path))
-@click.argument("source", metavar="PATIENT_DIR|COHORT|STORE", type=click.Path(path_type=Path))
+@click.argument("source", metavar="PATIENT_DIR|COHORT|STORE", type=StorePath())
 @click.option(
     "--out",
     "out_dir",
@@ -99,30 +98,18 @@ def _predict(
     run: "Run", source: "Path | Cohort", *, weights: str | None, out_dir: Path | None
 ) -> "CohortPrediction":
     """Draw a bar while images are embedded, and return the prediction."""
-    from aml_mil.embedding import EmbedProgress
     from aml_mil.evaluation.predict import CohortPrediction, predict_steps
 
-    predictions: list[CohortPrediction] = []
-
-    def embedding() -> Iterator[EmbedProgress]:
-        for record in predict_steps(run, source, weights=weights, out_dir=out_dir):
-            if not isinstance(record, EmbedProgress):
-                predictions.append(record)
-            elif record.phase == "embed":
-                yield record
-
-    records = embedding()
-    first = next(records, None)
-    if first is not None:
-        for _ in with_bar(
-            chain([first], records),
-            total=first.cells_total,
-            unit="cell",
-            done="cells_done",
-            description="embed",
-        ):
-            pass
-    return predictions[0]
+    steps = predict_steps(run, source, weights=weights, out_dir=out_dir)
+    (prediction,) = results_of(
+        (step for step in steps if isinstance(step, CohortPrediction) or step.phase == "embed"),
+        CohortPrediction,
+        total="cells_total",
+        unit="cell",
+        done="cells_done",
+        description="embed",
+    )
+    return prediction
 
 
 def _warn(prediction: "CohortPrediction") -> None:
@@ -143,6 +130,7 @@ def _write_page(
     from aml_mil.evaluation.new_patients import read_patients
     from aml_mil.evaluation.predict import is_store
     from aml_mil.evaluation.run import OpenRun
+    from aml_mil.files import write_file
     from aml_mil.report.prediction_page import prediction_page
     from aml_mil.report.provenance import provenance_of
 
@@ -157,7 +145,7 @@ def _write_page(
         facts=provenance_of(OpenRun(run)).facts,
         cohort=cohort,
     )
-    path.write_text(page, encoding="utf-8")
+    write_file(path, page.encode())
     note(f"page: {path}, {path.stat().st_size / 1e6:.1f} MB")
 
 

@@ -1,14 +1,16 @@
 """`aml-mil pretrain …`: encoders learn from the cells of a cohort."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from aml_mil.encoders.encoder import IMAGENET_MEAN, IMAGENET_STD
 from aml_mil.ssl import DinoConfig, PretrainConfig, SimclrConfig, SupervisedConfig, SwavConfig
-from cli.flags import config_from, config_options
-from cli.output import json_option, note, print_facts, print_json
-from cli.pretrain_run import read_sources, say, train
+from cli.flags import NumberList, config_from, config_options, legend_of
+from cli.output import json_option, note, print_result
+from cli.pretrain_run import read_sources, train
 from cli.training_fold import check_folds, check_out, read_roles, training_fold_options
 
 if TYPE_CHECKING:
@@ -32,8 +34,33 @@ def pretrain() -> None:
     """
 
 
+class ChannelValues(NumberList):
+    """One number for each of R, G, B, from 0 to 1."""
+
+    def __init__(self) -> None:
+        super().__init__(float)
+        self.name = "R,G,B"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, ...]:
+        """Turn `0.5,0.5,0.5` into a tuple."""
+        numbers = super().convert(value, param, ctx)
+        if len(numbers) != 3 or not all(0 <= number <= 1 for number in numbers):
+            self.fail(f"expected three numbers from 0 to 1, got {value!r}", param, ctx)
+        return numbers
+
+
+def _comma_separated(values: Sequence[float]) -> str:
+    return ",".join(map(str, values))
+
+
 def _add_method(name: str, config_class: type[PretrainConfig]) -> None:
-    @pretrain.command(name, help=f"{HELP[name]} COHORT is a cohort, a table, or class folders.")
+    @pretrain.command(
+        name,
+        help=f"{HELP[name]} COHORT is a cohort, a table, or class folders.",
+        epilog=legend_of(config_class),
+    )
     @click.argument("cohort", type=click.Path(path_type=Path))
     @click.option(
         "--out",
@@ -96,15 +123,38 @@ for _name, _config_class in (
     help="Where the encoder goes.",
 )
 @click.option(
-    "--image-size-px",
+    "--image-size",
+    "image_size_px",
+    metavar="PX",
     type=click.IntRange(min=1),
     default=144,
     show_default=True,
     help="Side of the images it was trained on.",
 )
+@click.option(
+    "--mean",
+    type=ChannelValues(),
+    default=IMAGENET_MEAN,
+    show_default=_comma_separated(IMAGENET_MEAN),
+    help="Of the channels that it was trained with, on the scale 0 to 1.",
+)
+@click.option(
+    "--std",
+    type=ChannelValues(),
+    default=IMAGENET_STD,
+    show_default=_comma_separated(IMAGENET_STD),
+    help="S.d. of the channels, likewise; embed divides by it.",
+)
 @json_option
 def convert(
-    *, weights: Path, architecture: str, out: Path, image_size_px: int, as_json: bool
+    *,
+    weights: Path,
+    architecture: str,
+    out: Path,
+    image_size_px: int,
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float],
+    as_json: bool,
 ) -> None:
     """Turn WEIGHTS that others trained into an encoder.
 
@@ -114,19 +164,20 @@ def convert(
     from aml_mil.encoders.converters import convert_checkpoint
 
     check_out(out)
+    if min(std) == 0:
+        raise click.UsageError("--std: expected numbers above 0, got 0: embed divides by them")
     conversion = convert_checkpoint(
-        weights, out, architecture=architecture, image_size_px=image_size_px
+        weights, out, architecture=architecture, image_size_px=image_size_px, mean=mean, std=std
     )
     facts: dict[str, Any] = {
         "encoder": str(out),
         "source": conversion.source,
+        "mean": _comma_separated(mean),
+        "std": _comma_separated(std),
         "tensors": len(conversion.tensors),
         "dropped": list(conversion.dropped),
     }
-    if as_json:
-        print_json(facts)
-    else:
-        print_facts({name: say(value) for name, value in facts.items()})
+    print_result(facts, as_json=as_json)
 
 
 def _check_usage(

@@ -9,7 +9,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from cli.failure import CommandError
-from cli.output import note, print_facts, print_json
+from cli.output import note, print_result
 from cli.progress import with_bar
 
 if TYPE_CHECKING:
@@ -121,18 +121,4 @@ def _report(run: "PretrainRun", *, as_json: bool) -> None:
         "alarms": [alarm.kind for alarm in run.alarms],
         "history": str(run.paths.history),
     }
-    if as_json:
-        print_json(facts)
-    else:
-        print_facts({name.replace("_", " "): say(value) for name, value in facts.items()})
-
-
-def say(value: Any) -> str:
-    """Write a value for people."""
-    if value is None:
-        return "unknown"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, list):
-        return ", ".join(value) or "none"
-    return str(value)
+    print_result(facts, as_json=as_json)

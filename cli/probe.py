@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aml_mil.giga.probe_config import ProbeConfig
-from cli.flags import config_from, config_options, is_given
+from cli.flags import config_from, config_options, legend_of, refuse_if_given
 from cli.output import json_option, note, print_json, print_table
 from cli.progress import with_bar
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from aml_mil.report.label_fractions import CurvePoint
 
 
-@click.command()
+@click.command(epilog=legend_of(ProbeConfig))
 @click.argument("store", metavar="STORE")
 @click.option(
     "--giga",
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 @click.option(
     "--allow-transductive", is_flag=True, help="Accept encoders that have seen test patients."
 )
-@config_options(ProbeConfig)
+@config_options(ProbeConfig, kept_as="probe.json")
 @json_option
 def probe(
     *,
@@ -95,9 +95,7 @@ def _refuse_idle_options(config: ProbeConfig, *, has_folds: bool) -> None:
     if not config.mil:
         idle += [(f"mil_{name}", "--no-mil") for name in ("epochs", "lr", "standardize")]
     for name, beside in idle:
-        if is_given(name):
-            flag = "--" + name.replace("_", "-")
-            raise click.UsageError(f"{flag} has no effect beside {beside}; leave out one of them")
+        refuse_if_given(name, f"beside {beside}")
 
 
 def _document(result: "ProbeResult") -> dict[str, Any]:

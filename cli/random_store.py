@@ -1,13 +1,13 @@
 """The store of random features that fit-mil and compare hold a run against."""
 
-from pathlib import Path
-
 import click
+
+from cli.store_path import StorePath
 
 random_store_option = click.option(
     "--random-store",
     metavar="STORE",
-    type=click.Path(path_type=Path),
+    type=StorePath(),
     help="The same cohort embedded with --weights random:SEED: the floor random_encoder.",
 )
 NO_RANDOM_STORE = (

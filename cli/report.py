@@ -1,16 +1,11 @@
 """`aml-mil report`: one offline HTML file of a run."""
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from cli.output import note
-from cli.progress import with_bar
-
-if TYPE_CHECKING:
-    from aml_mil.report.run_report import Report, ReportProgress
+from cli.output import json_option, note, print_json
+from cli.progress import results_of
 
 
 @click.command()
@@ -31,7 +26,10 @@ if TYPE_CHECKING:
 @click.option(
     "--seed", default=0, show_default=True, help="Of the bootstrap, the UMAP and its cells."
 )
-def report(*, run_path: Path, out: Path, cohort_path: Path | None, seed: int) -> None:
+@json_option
+def report(
+    *, run_path: Path, out: Path, cohort_path: Path | None, seed: int, as_json: bool
+) -> None:
     """Write one self-contained HTML file about RUN, to be opened in any browser, offline.
 
     Results with intervals beside the floors, curves, attention by cell type, a map of the cells,
@@ -39,32 +37,25 @@ def report(*, run_path: Path, out: Path, cohort_path: Path | None, seed: int) ->
     """
     from aml_mil.cohort import read_cohort
     from aml_mil.evaluation.run import open_run
-    from aml_mil.report.run_report import build_report
+    from aml_mil.files import write_file
+    from aml_mil.report.run_report import Report, build_report
 
     run = open_run(run_path)
     cohort = None if cohort_path is None else read_cohort(cohort_path)
     if not out.parent.is_dir():
         raise click.UsageError(f"--out: there is no folder {out.parent}")
-    found = _build(build_report(run, cohort=cohort, seed=seed), total=len(run.scores.patient_ids))
-    out.write_text(found.html, encoding="utf-8")
+    (found,) = results_of(
+        build_report(run, cohort=cohort, seed=seed),
+        Report,
+        total=len(run.scores.patient_ids),
+        unit="patient",
+        description="report",
+    )
+    write_file(out, found.html.encode())
     for line in found.notes:
         note(line)
-    note(f"{out}: {out.stat().st_size / 1e6:.1f} MB, {len(run.scores.patient_ids)} patients")
-
-
-def _build(records: "Iterator[ReportProgress | Report]", *, total: int) -> "Report":
-    """Draw the bar and return the last record, which is the report."""
-    from aml_mil.report.run_report import Report
-
-    reports: list[Report] = []
-
-    def progress() -> "Iterator[ReportProgress]":
-        for record in records:
-            if isinstance(record, Report):
-                reports.append(record)
-            else:
-                yield record
-
-    for _ in with_bar(progress(), total=total, unit="patient", description="report"):
-        pass
-    return reports[0]
+    num_bytes, num_patients = out.stat().st_size, len(run.scores.patient_ids)
+    if as_json:
+        facts = {"report": str(out), "num_bytes": num_bytes, "num_patients": num_patients}
+        print_json({**facts, "notes": list(found.notes)})
+    note(f"{out}: {num_bytes / 1e6:.1f} MB, {num_patients} patients")

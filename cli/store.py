@@ -10,7 +10,7 @@ from cli.failure import CommandError
 from cli.interchange import export_command, import_command
 from cli.output import json_option, note, print_facts, print_json
 from cli.progress import with_bar
-from cli.store_path import NewStorePath
+from cli.store_path import NewStorePath, StorePath
 from stores import (
     CopyRecord,
     FeatureStore,
@@ -25,7 +25,7 @@ from stores import (
     verify_store,
 )
 
-store_argument = click.argument("path", metavar="STORE", type=click.Path(path_type=Path))
+store_argument = click.argument("path", metavar="STORE", type=StorePath())
 out_argument = click.argument("out", metavar="OUT", type=NewStorePath())
 threads_option = click.option(
     "--threads", type=click.IntRange(min=1), help="Bags checked at once; else one per processor."
@@ -127,8 +127,8 @@ def repair(
 
 
 @store.command()
-@click.argument("first", metavar="A", type=click.Path(path_type=Path))
-@click.argument("second", metavar="B", type=click.Path(path_type=Path))
+@click.argument("first", metavar="A", type=StorePath())
+@click.argument("second", metavar="B", type=StorePath())
 @json_option
 def diff(*, first: Path, second: Path, as_json: bool) -> None:
     """Compare the stores A and B, whatever their formats; exit code 1 when they differ.
@@ -167,7 +167,7 @@ def diff(*, first: Path, second: Path, as_json: bool) -> None:
 
 
 @store.command()
-@click.argument("source", metavar="STORE", type=click.Path(path_type=Path))
+@click.argument("source", metavar="STORE", type=StorePath())
 @out_argument
 @json_option
 def copy(*, source: Path, out: Path, as_json: bool) -> None:
@@ -180,7 +180,7 @@ def copy(*, source: Path, out: Path, as_json: bool) -> None:
 
 
 @store.command()
-@click.argument("sources", metavar="STORE...", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("sources", metavar="STORE...", nargs=-1, type=StorePath())
 @out_argument
 @json_option
 def merge(*, sources: tuple[Path, ...], out: Path, as_json: bool) -> None:

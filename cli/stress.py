@@ -1,7 +1,6 @@
 """`aml-mil stress`: how a run's figures fall when the stain changes and the disease does not."""
 
 from collections.abc import Iterator
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +10,10 @@ from aml_mil.evaluation.stress import StressConfig
 from cli.cohort_options import cohort_options, read_chosen_cohort
 from cli.flags import config_from, config_options
 from cli.output import json_option, note, print_json, print_table
-from cli.progress import with_bar
+from cli.progress import results_of
 
 if TYPE_CHECKING:
-    from aml_mil.evaluation.stress import StressReport
+    from aml_mil.evaluation.stress import StressProgress, StressReport
 
 METRICS = ("f1", "roc_auc", "pr_auc")
 
@@ -61,7 +60,7 @@ def stress(
     when each patient's RGB mean and s.d. are brought to the cohort's; one that reads form does
     not.
     """
-    from aml_mil.evaluation.stress import StressProgress
+    from aml_mil.evaluation.stress import StressReport
     from aml_mil.evaluation.stress import stress as stress_run
     from aml_mil.mil.run_dir import open_run, write_json
     from aml_mil.report.run_tables import STRESS_FILE
@@ -74,35 +73,35 @@ def stress(
     )
     names = None if perturbations is None else [name.strip() for name in perturbations.split(",")]
     steps = stress_run(run, cohort, weights=weights, config=config, perturbations=names)
-    reports: list[StressReport] = []
-
-    def progress() -> Iterator[StressProgress]:
-        for record in steps:
-            if isinstance(record, StressProgress):
-                yield record
-            else:
-                reports.append(record)
-
-    records = progress()
-    first = next(records)
-    note(
-        f"{first.cells_total} images to embed, the unchanged ones among them; --perturbations and "
-        "--max-cells make them fewer"
-    )
-    for _ in with_bar(
-        chain([first], records),
-        total=first.cells_total,
+    (report,) = results_of(
+        _announced(steps),
+        StressReport,
+        total="cells_total",
         unit="cell",
         done="cells_done",
         description="stress",
-    ):
-        pass
-    write_json(run.path / STRESS_FILE, stress_json(reports[0]))
+    )
+    write_json(run.path / STRESS_FILE, stress_json(report))
     if as_json:
-        print_json(stress_json(reports[0]))
+        print_json(stress_json(report))
     else:
-        _print(reports[0])
+        _print(report)
     note(f"kept in {run.path / STRESS_FILE}, for the report")
+
+
+def _announced(
+    steps: "Iterator[StressProgress | StressReport]",
+) -> "Iterator[StressProgress | StressReport]":
+    """Say what is ahead, before the bar is drawn."""
+    from aml_mil.evaluation.stress import StressProgress
+
+    for step in steps:
+        if isinstance(step, StressProgress) and step.cells_done == 0:
+            note(
+                f"{step.cells_total} images to embed, the unchanged ones among them; "
+                "--perturbations and --max-cells make them fewer"
+            )
+        yield step
 
 
 def _print(report: "StressReport") -> None:

@@ -4,7 +4,6 @@ Folds are numbered from 0. With K folds, the heads of fold k are tested on fold 
 fold k+1 mod K, and trained on the rest.
 """
 
-import csv
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from natsort import natsorted
 
 from aml_mil.cohort.errors import FoldsError, name_some
 from aml_mil.cohort.tables import read_table
+from aml_mil.files import write_csv
 
 MIN_FOLDS = 3
 COLUMNS = ("patient_id", "fold")
@@ -83,18 +83,17 @@ def make_folds(labels: Mapping[str, str], *, num_folds: int, seed: int) -> dict[
     return {patient_id: folds[patient_id] for patient_id in ids}
 
 
-def roles_of(folds: Mapping[str, int], fold: int, num_folds: int | None = None) -> FoldRoles:
+def roles_of(folds: Mapping[str, int], fold: int) -> FoldRoles:
     """Split the patients for one fold: test = fold, validation = the next one, train = the rest.
 
     Args:
         folds: Fold of every patient.
         fold: Which fold is tested, from 0.
-        num_folds: Number of folds; counted from ``folds`` when not given.
 
     Raises:
         ValueError: ``fold`` is not one of the folds.
     """
-    count = count_folds(folds) if num_folds is None else num_folds
+    count = count_folds(folds)
     if not 0 <= fold < count:
         message = f"expected a fold from 0 to {count - 1}, got {fold}"
         raise ValueError(message)
@@ -128,10 +127,7 @@ def write_folds(path: str | Path, folds: Mapping[str, int]) -> None:
     """Write ``patient_id,fold``, one row a patient, ids in natural order."""
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with target.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows((patient_id, folds[patient_id]) for patient_id in natsorted(folds))
+    write_csv(target, COLUMNS, [(patient_id, folds[patient_id]) for patient_id in natsorted(folds)])
 
 
 def read_folds(path: str | Path) -> dict[str, int]:

@@ -60,7 +60,7 @@ def read_mll(root: Path, *, metadata: Sequence[Path]) -> Cohort:
     for patient_id in sort_naturally(rows):
         row = rows[patient_id]
         listing = list_cells(folders[same_name(row.label)][same_name(patient_id)])
-        skipped.extend(listing.skipped)
+        skipped.extend(f"{patient_id}/{name}" for name in listing.skipped)
         if not listing.cells:
             empty.append(f"{row.label}/{patient_id}")
         attributes = {column: parse_attribute(row.values.get(column, "")) for column in columns}
@@ -152,7 +152,15 @@ def _notes(tables: Sequence[Table], skipped: Sequence[str]) -> tuple[str, ...]:
     stray = [
         path for path in skipped if is_image_name(Path(path).name) and Path(path).is_absolute()
     ]
+    if others := [path for path in skipped if path not in stray]:
+        named = name_some(_below_data(path) for path in others)
+        notes.append(f"hidden files and files that are no images were skipped: {named}")
     if stray:
-        named = name_some("/".join(Path(path).parts[-2:]) for path in stray)
+        named = name_some(map(_below_data, stray))
         notes.append(f"images that lie in no patient's folder were skipped: {named}")
     return tuple(notes)
+
+
+def _below_data(path: str) -> str:
+    """Name a skipped file shortly; only what lies above the patients has an absolute path."""
+    return "/".join(Path(path).parts[-2:]) if Path(path).is_absolute() else path

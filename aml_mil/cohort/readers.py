@@ -23,7 +23,6 @@ def read_cohort(
     classes: Collection[str] | None = None,
     merge_labels: Mapping[str, str] | None = None,
     min_malignant_percent: float | None = None,
-    metadata: str | Path | None = None,
 ) -> Cohort:
     """Read patients, cells, labels and cell types; no image is opened.
 
@@ -33,17 +32,16 @@ def read_cohort(
         merge_labels: New label by old label.
         min_malignant_percent: Drop AML patients whose myeloblasts + promyelocytes + myelocytes
             stay below; 0 to 100.
-        metadata: Table to read instead of the folder's metadata.csv.
 
     Returns:
         At least one patient, each with at least one image file.
 
     Raises:
         CohortError: Something is missing or contradicts itself; the message names it.
-        ValueError: An argument is out of range or has no effect on this layout.
+        ValueError: An argument is out of range.
     """
     source = Path(path)
-    cohort = _read_layout(source, None if metadata is None else Path(metadata))
+    cohort = _read_layout(source)
     if min_malignant_percent is not None:
         cohort = drop_low_blasts(cohort, min_malignant_percent)
     if classes is not None or merge_labels:
@@ -51,17 +49,13 @@ def read_cohort(
     return cohort
 
 
-def _read_layout(source: Path, metadata: Path | None) -> Cohort:
+def _read_layout(source: Path) -> Cohort:
     if source.is_file():
-        if metadata is not None:
-            message = f"metadata {metadata} has no effect on the table {source}; leave it out"
-            raise ValueError(message)
         return read_cell_table(source)
     if not source.is_dir():
         message = f"expected a cohort at {source}, got no such file or folder; check the path"
         raise LayoutError(message)
-    tables = find_metadata(source) if metadata is None else (metadata,)
-    if tables:
+    if tables := find_metadata(source):
         return join_annotations(read_mll(source, metadata=tables))
     if holds_class_folders(source):
         message = (

@@ -4,7 +4,6 @@ Every cell is brought to a mean and s.d. of each channel that are drawn from its
 whatever its type, so that colour statistics carry nothing about the label.
 """
 
-import csv
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -31,6 +30,7 @@ from aml_mil.cohort.cell_types import (
 )
 from aml_mil.cohort.errors import LayoutError
 from aml_mil.cohort.painting import Textures, match_colour
+from aml_mil.files import write_csv
 
 CONTROL = "control"
 # In the order in which they enter: a small cohort has fewer labels rather than fewer than
@@ -232,11 +232,6 @@ def _write_tables(
     metadata: Sequence[dict[str, str | int]],
     annotations: Sequence[tuple[str, str, str]],
 ) -> None:
-    with (root / "cell_annotations.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("patient_id", "image", "cell_type"))
-        writer.writerows(annotations)
-    with (root / "metadata.csv").open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, fieldnames=list(metadata[0]), lineterminator="\n")
-        table.writeheader()
-        table.writerows(metadata)
+    write_csv(root / "cell_annotations.csv", ("patient_id", "image", "cell_type"), annotations)
+    columns = list(metadata[0])
+    write_csv(root / "metadata.csv", columns, [[row[c] for c in columns] for row in metadata])

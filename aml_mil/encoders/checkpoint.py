@@ -2,8 +2,6 @@
 
 import dataclasses
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +13,7 @@ from torch import Tensor
 
 from aml_mil.encoders.encoder import IMAGENET_MEAN, IMAGENET_STD
 from aml_mil.encoders.errors import CheckpointError, WeightsError
+from aml_mil.files import write_file
 from stores import JSON
 
 METADATA_KEY = "aml_mil"
@@ -56,16 +55,7 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], info: CheckpointI
     content = safetensors.torch.save(
         {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata
     )
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    write_file(path, content)
 
 
 def read_info(path: Path) -> CheckpointInfo | None:

@@ -30,12 +30,12 @@ from aml_mil.evaluation.ood_run import read_training_patients
 from aml_mil.evaluation.patient_cells import CellTally, PatientCells, read_bag
 from aml_mil.evaluation.patients import PatientScores
 from aml_mil.evaluation.predictions import PROBABILITY_PREFIX
+from aml_mil.files import write_csv
 from aml_mil.mil.head import Head
 from aml_mil.mil.run_dir import (
     METRICS_FILE,
     PREDICTIONS_FILE,
     Run,
-    write_csv,
     write_json,
 )
 from stores import NotAStoreError, open_store

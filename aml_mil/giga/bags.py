@@ -125,7 +125,7 @@ def read_bags(
         num_features = store.manifest.feature_shape[0]
         rows = packed.features.reshape(-1, num_features, packed.features[0, 0, 0].size)
         return PatientBags(
-            path=Path(path),
+            path=store.path,
             manifest=store.manifest,
             patient_ids=ids,
             labels=packed.labels,

@@ -10,9 +10,9 @@ import safetensors
 import safetensors.torch
 
 from aml_mil.embedding.shared_views import SHARED_VIEWS
+from aml_mil.files import write_file
 from aml_mil.giga.errors import GigaFileError
 from aml_mil.giga.network import EncoderShape, PatientEncoder
-from aml_mil.ssl.state import write_file
 from stores import JSON, Manifest
 
 METADATA_KEY = "aml_mil_giga"

@@ -1,7 +1,4 @@
-"""Settings of patient-level pre-training.
-
-Source G is Lazard et al. (arXiv 2212.03273) and its public code.
-"""
+"""Settings of patient-level pre-training."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -16,6 +13,8 @@ Pooling = Literal["mean", "attention"]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GigaConfig:
     """How to learn embeddings of patients.
+
+    Sources: G is Lazard et al. (arXiv 2212.03273) and its public code.
 
     Attributes:
         encoder: set takes cells in any order; sparse convolves over their places; auto is sparse

@@ -12,7 +12,7 @@ from stores import JSON
 class ProbeConfig:
     """What to compare, and on how many labels.
 
-    G is Lazard et al. (arXiv 2212.03273).
+    Sources: G is Lazard et al. (arXiv 2212.03273).
 
     Attributes:
         num_folds: Stratified folds; test = k, validation = k + 1, training = the rest.

@@ -8,13 +8,13 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+from aml_mil.files import write_file
 from aml_mil.giga.errors import GigaError
 from aml_mil.giga.label_curves import DrawFigures
 from aml_mil.giga.probe import ProbeResult
 from aml_mil.giga.probe_figure import draw_curves
 from aml_mil.report.drawing import save_figure
 from aml_mil.report.label_fractions import CURVES_FILE, CurvePoint
-from aml_mil.ssl.state import write_file
 from stores import JSON
 
 DRAWS_FILE, METRICS_FILE = "probe.csv", "probe.json"

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from aml_mil.files import write_file
 from aml_mil.giga.errors import GigaError
-from aml_mil.ssl.state import write_file
 from stores import JSON
 from stores.interchange.anndata import load_library
 from stores.interchange.hidden_path import hidden_path

@@ -16,8 +16,8 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from aml_mil.files import write_file
 from aml_mil.mil.engine import EpochRecord, Replicate, ReplicateState
-from aml_mil.mil.run_dir import write_file
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
 _PARTS = ("parameters", "velocities", "best_parameters")

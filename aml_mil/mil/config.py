@@ -14,8 +14,8 @@ CHOICES = {"attention": Attention, "pool": Pool, "sampling": Sampling, "precisio
 class FitConfig:
     """Set the protocol, the head and its training.
 
-    P is Kazeminia, Joosten et al. (arXiv 2403.05379), H is Hehr et al. (PLOS Digital Health 2023)
-    and its public code. Where P is silent, H fills in.
+    Sources: P is Kazeminia, Joosten et al. (arXiv 2403.05379), H is Hehr et al. (PLOS Digital
+    Health 2023) and its public code. Where P is silent, H fills in.
 
     Attributes:
         num_folds: Stratified folds, 3 or more; test = k, validation = k + 1, training = the rest.

@@ -19,6 +19,7 @@ from aml_mil.evaluation import (
 from aml_mil.evaluation.assessment import assess
 from aml_mil.evaluation.floors import NOT_TESTED
 from aml_mil.evaluation.patients import patient_scores
+from aml_mil.files import write_csv, write_file
 from aml_mil.mil import run_dir, splits
 from aml_mil.mil.engine import EpochRecord, TrainedHead
 from aml_mil.mil.inputs import FoldStore
@@ -52,20 +53,20 @@ def write_run(
     if plan.has_splits:
         for k, roles in enumerate(plan.roles):
             name = splits.FILE_NAME.replace("{i}", str(k))
-            run_dir.write_file(out_dir / name, splits.format_split(roles).encode())
+            write_file(out_dir / name, splits.format_split(roles).encode())
     else:
         folds = [(p, plan.folds[p]) for p in natsorted(plan.folds)]
-        run_dir.write_csv(out_dir / run_dir.FOLDS_FILE, COLUMNS, folds)
+        write_csv(out_dir / run_dir.FOLDS_FILE, COLUMNS, folds)
     run_dir.write_heads(
         out_dir / run_dir.HEADS_FILE,
         {(h.replicate.fold, h.replicate.seed): h.parameters for h in heads},
     )
-    run_dir.write_csv(
+    write_csv(
         out_dir / run_dir.HISTORY_FILE,
         ("fold", "seed", "epoch", "lr", "train_loss", "val_loss"),
         sorted((r.fold, r.seed, r.epoch, r.lr, r.train_loss, r.val_loss) for r in history),
     )
-    run_dir.write_csv(out_dir / run_dir.PREDICTIONS_FILE, *prediction_rows(results.predictions))
+    write_csv(out_dir / run_dir.PREDICTIONS_FILE, *prediction_rows(results.predictions))
     if results.attention is not None:
         run_dir.write_arrays(
             out_dir / run_dir.ATTENTION_FILE,

@@ -3,11 +3,9 @@
 A run is finished when ``metrics.json`` is there, which is written last.
 """
 
-import csv
 import io
 import json
-import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ import safetensors.torch
 from torch import Tensor
 
 from aml_mil.evaluation import Predictions, read_predictions
+from aml_mil.files import write_file
 from aml_mil.mil.config import FitConfig
 from aml_mil.mil.errors import RunError, RunExistsError
 from aml_mil.mil.head import Head, HeadShape
@@ -79,15 +78,6 @@ def write_json(path: Path, document: Mapping[str, Any]) -> None:
     write_file(path, f"{text}\n".encode())
 
 
-def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a table."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    write_file(path, text.getvalue().encode())
-
-
 def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
     """Write arrays by name, without pickles."""
     data = io.BytesIO()
@@ -103,16 +93,6 @@ def write_heads(path: Path, heads: Mapping[tuple[int, int], Mapping[str, Tensor]
         for name, tensor in parameters.items()
     }
     write_file(path, safetensors.torch.save(tensors))
-
-
-def write_file(path: Path, data: bytes) -> None:
-    """Write a file under another name, sync it, and give it its name."""
-    part = path.with_name(f".{path.name}.part")
-    with part.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
 
 
 class Run:

@@ -1,8 +1,4 @@
-"""Settings that all pre-training methods share; each method's file adds its own.
-
-Sources: P is Kazeminia, Joosten et al. (arXiv 2403.05379), H is Hehr et al. (PLOS Digital Health
-2023), V the VISSL configurations, S those of solo-learn, D the official DINO code.
-"""
+"""Settings that all pre-training methods share; each method's file adds its own."""
 
 import dataclasses
 import inspect
@@ -23,7 +19,8 @@ def with_shared_settings(config_class: Config) -> Config:
     """Complete a method's docstring by the settings it inherits, so that it describes them all."""
     own = inspect.getdoc(config_class) or ""
     shared = inspect.getdoc(PretrainConfig) or ""
-    entries = shared.partition("Attributes:\n")[2].partition("\n\n")[0]
+    about, _, attributes = shared.partition("Attributes:\n")
+    entries = attributes.partition("\n\n")[0]
     known = set(re.findall(r"^    (\w+): ", own, re.MULTILINE))
     kept, is_wanted = [], True
     for line in entries.splitlines():
@@ -31,6 +28,8 @@ def with_shared_settings(config_class: Config) -> Config:
             is_wanted = found[1] not in known
         if is_wanted:
             kept.append(line)
+    sources = about[about.index("Sources: ") :]
+    own = own.replace("Attributes:\n", f"{sources}Attributes:\n", 1)
     config_class.__doc__ = "\n".join(["", *_indent(own.splitlines() + kept)])
     return config_class
 
@@ -42,6 +41,9 @@ def _indent(lines: list[str]) -> list[str]:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PretrainConfig:
     """Settings of any method.
+
+    Sources: P is Kazeminia, Joosten et al. (arXiv 2403.05379), H is Hehr et al. (PLOS Digital
+    Health 2023), V the VISSL configurations, S those of solo-learn, D the official DINO code.
 
     Attributes:
         architecture: Encoder, as timm names it. Source: P (ResNet-18; supervised: ResNet-34).

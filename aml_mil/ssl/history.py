@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from aml_mil.files import write_file
 from aml_mil.ssl.collapse import Alarm, Health
-from aml_mil.ssl.state import write_file
 
 INK = "#1b1b1b"
 ACCENT = "#0b6e99"

@@ -3,6 +3,7 @@
 Shapes: N images, S pixels a side.
 """
 
+import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from aml_mil.cohort import (
 from aml_mil.cohort.class_folders import holds_class_folders
 from aml_mil.cohort.mll import find_metadata
 from aml_mil.ssl.errors import PretrainError
+
+logger = logging.getLogger(__name__)
 
 READERS = 4
 WINDOW = 256
@@ -105,7 +108,10 @@ def find_sources(
         if patients is not None:
             message = f"{source} holds class folders without patients; folds cannot be applied"
             raise PretrainError(message)
-        return _from_folders(read_class_folders(source))
+        folders = read_class_folders(source)
+        if folders.skipped_files:
+            logger.warning("%s: %d files are no images: skipped", source, folders.skipped_files)
+        return _from_folders(folders)
     return _from_cohort(read_cohort(source), patients)
 
 

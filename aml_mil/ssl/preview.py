@@ -8,27 +8,24 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from aml_mil.files import write_file
 from aml_mil.ssl.pool import ImagePool
-from aml_mil.ssl.state import write_file
 from aml_mil.ssl.views import Views
 
 GAP_PX = 4
 WHITE = 255
 
 
-def preview_views(
-    path: Path, pool: ImagePool, views: Views, *, cells: Sequence[int], epoch: int = 0
-) -> None:
-    """Draw a row for each cell: the image itself, then its crops as one epoch sees them.
+def preview_views(path: Path, pool: ImagePool, views: Views, *, cells: Sequence[int]) -> None:
+    """Draw a row for each cell: the image itself, then its crops as the first epoch sees them.
 
     Args:
         path: Ends in .png.
         pool: Images.
         views: Of the method.
         cells: Numbers of the cells.
-        epoch: Whose views are drawn.
     """
-    rows = [[pool.image(cell), *views(pool.image(cell), epoch=epoch, cell=cell)] for cell in cells]
+    rows = [[pool.image(cell), *views(pool.image(cell), epoch=0, cell=cell)] for cell in cells]
     side = max(image.shape[0] for row in rows for image in row) + GAP_PX
     canvas = np.full((len(rows) * side, len(rows[0]) * side, 3), WHITE, dtype=np.uint8)
     for i, row in enumerate(rows):

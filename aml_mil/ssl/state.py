@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,9 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
+from aml_mil.files import write_file
 from aml_mil.ssl.errors import ResumeError
 from stores import JSON
-from stores.files import PARTIAL_SUFFIX, durable_write
 
 METADATA_KEY = "aml_mil_pretrain"
 
@@ -102,20 +101,6 @@ def read_state(path: Path) -> RunState:
         optimiser=_part(tensors, "optimiser/"),
         tally=_part(tensors, "tally/"),
     )
-
-
-def write_file(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all; nothing half-written stays behind.
-
-    Raises:
-        OSError: It cannot be written.
-    """
-    try:
-        durable_write(path, data)
-    except OSError:
-        with suppress(OSError):
-            path.with_name(path.name + PARTIAL_SUFFIX).unlink(missing_ok=True)
-        raise
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -18,14 +18,14 @@ from benchmarks.study_steps import read_records
 from cli.main import main as aml_mil
 
 REPOSITORY = Path(__file__).parents[2]
-SSL = "--image-size-px 32 --source-size-px 32 --epochs 2 --batch-size 16 --device cpu --workers 0"
+SSL = "--image-size 32 --source-size 32 --epochs 2 --batch-size 16 --device cpu --workers 0"
 TINY = Budget(
     num_folds=3,
     ssl_folds=(0,),
     image_size_px=32,
     simclr=SSL,
-    swav=f"{SSL} --local-size-px 32 --local-crops 1 --prototypes 8",
-    dino=f"{SSL} --local-size-px 32 --local-crops 1 --outputs 16",
+    swav=f"{SSL} --local-size 32 --local-crops 1 --prototypes 8",
+    dino=f"{SSL} --local-size 32 --local-crops 1 --outputs 16",
     supervised=f"{SSL} --architecture resnet18",
     heads=(Heads(name="paper", flags="--epochs 4 --seeds 2 --widths 8,6"),),
     stain="",

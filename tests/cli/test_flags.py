@@ -1,6 +1,7 @@
 """Options come from the config dataclass, and go back into it."""
 
 import json
+import re
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +12,11 @@ from click.testing import CliRunner
 
 from aml_mil.embedding.config import EmbedConfig
 from aml_mil.mil.config import FitConfig
+from cli.fit_mil import fit_mil
 from cli.flags import config_from, config_options, describe_fields
+from stores import open_store
+from tests.command_line import runner
+from tests.embedding.drawing import draw_cohort
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +103,43 @@ def test_a_value_out_of_range_is_wrong_usage() -> None:
 
 def test_a_description_of_several_lines_becomes_one() -> None:
     assert describe_fields(Settings)["num_rounds"] == "How often, in rounds"
+
+
+def test_the_help_says_what_a_file_of_settings_holds() -> None:
+    said = " ".join(run("--help").output.split())
+    assert 'Settings by name as a JSON object, such as {"num_rounds": 3}; flags win' in said
+    assert "or the config.json of an earlier run" in " ".join(
+        CliRunner().invoke(fit_mil, ["--help"]).output.split()
+    )
+
+
+@pytest.mark.parametrize("words", [["fit-mil"], ["probe"], ["giga-ssl"], ["pretrain", "swav"]])
+def test_every_letter_of_a_source_is_explained(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = " ".join(runner(capsys)(*words, "--help").out.split())
+    settings, _, legend = said.partition("Sources: ")
+    cited = re.findall(r"Source: ((?:[A-Z]\b(?: \([^)]*\))?,? ?)+)", settings)
+    letters = set(re.findall(r"\b[A-Z]\b", re.sub(r"\([^)]*\)", "", " ".join(cited))))
+    assert letters
+    for letter in letters:
+        assert re.search(rf"\b{letter} (is|the|those)\b", legend), letter
+
+
+def test_cells_are_embedded_as_a_file_of_settings_says(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "few.json").write_text(
+        '{"batch_size": 8, "views": "identity", "precision": "fp32", "device": "cpu"}'
+    )
+    words = ("--encoder", "test_resnet", "--weights", "random:0", "--image-size", 32)
+    given = ("--config", tmp_path / "few.json", "--out", tmp_path / "cells.zarr", "--json")
+    done = runner(capsys)("embed", draw_cohort(tmp_path / "cohort"), *words, *given)
+    assert done.code == 0, done.err
+    assert done.json["compute_dtype"] == "fp32"
+    with open_store(tmp_path / "cells.zarr") as store:
+        assert store.manifest.views == ("identity",)
+        assert store.manifest.numerics["batch_size"] == 8
 
 
 @pytest.mark.parametrize("config_class", [EmbedConfig, FitConfig])

@@ -11,7 +11,7 @@ from tests.signalled import run_until
 from tests.ssl.conftest import TYPES, paint
 
 SMALL = [
-    *("--architecture", "test_resnet", "--image-size-px", "32", "--source-size-px", "32"),
+    *("--architecture", "test_resnet", "--image-size", "32", "--source-size", "32"),
     *("--batch-size", "8", "--epochs", "2", "--workers", "0", "--precision", "fp32"),
     *("--device", "cpu"),
 ]
@@ -50,7 +50,7 @@ def test_an_encoder_has_seen_the_fold_s_training_patients_only(
     capsys.readouterr()
     out = tmp_path / "encoder.safetensors"
     small = [*SMALL, "--epochs", "1"]
-    small += ["--local-size-px", "16"] if method in ("swav", "dino") else []
+    small += ["--local-size", "16"] if method in ("swav", "dino") else []
     words = ["pretrain", method, str(cohort), "--out", str(out), *small, "--json"]
     assert main([*words, "--folds", str(folds), "--fold", "1"]) == 0
     facts = json.loads(capsys.readouterr().out)
@@ -77,7 +77,7 @@ def test_alarms_warn_and_leave_the_exit_code_at_0(
 
 
 def test_views_are_drawn_without_training(cohort: Path, tmp_path: Path) -> None:
-    words = ["pretrain", "dino", str(cohort), *SMALL, "--local-size-px", "16"]
+    words = ["pretrain", "dino", str(cohort), *SMALL, "--local-size", "16"]
     assert main([*words, "--preview", str(tmp_path / "views.png")]) == 0
     picture = Image.open(tmp_path / "views.png")
     assert picture.size == (11 * 36, 6 * 36)
@@ -151,6 +151,15 @@ def test_a_foreign_file_is_converted(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert main([*words, "--out", str(out), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["source"] == "solo-learn"
     assert read_checkpoint(out).architecture == "timm/resnet18"
+    assert read_checkpoint(out).mean == (0.485, 0.456, 0.406)
+    assert main([*words, "--out", str(out), "--mean", "0.8,0.7,0.75", "--std", ".2,.25,.1"]) == 0
+    info = read_checkpoint(out)
+    assert (info.mean, info.std) == ((0.8, 0.7, 0.75), (0.2, 0.25, 0.1))
+    assert "0.8,0.7,0.75" in capsys.readouterr().out
+    for wrong in (("--mean", "0.5,0.5"), ("--mean", "128,128,128"), ("--std", "0.2,0,0.2")):
+        assert main([*words, "--out", str(out), *wrong]) == 2
+        assert f"{wrong[0]}" in capsys.readouterr().err
+    assert read_checkpoint(out) == info
 
 
 @pytest.mark.slow

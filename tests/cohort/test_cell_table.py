@@ -58,8 +58,3 @@ def test_a_table_that_contradicts_itself_is_an_error(
     table.write_text(TABLE.replace(old, new, 1))
     with pytest.raises(CohortError, match=message):
         read_cohort(table)
-
-
-def test_metadata_beside_a_table_is_an_error_for_it_has_no_effect(table: Path) -> None:
-    with pytest.raises(ValueError, match="has no effect"):
-        read_cohort(table, metadata=table)

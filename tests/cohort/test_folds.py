@@ -51,7 +51,7 @@ def test_no_patient_has_two_roles_and_each_is_tested_and_validated_once(num_fold
     folds = make_folds(LABELS, num_folds=num_folds, seed=0)
     tested, validated = [], []
     for fold in range(num_folds):
-        roles = roles_of(folds, fold, num_folds)
+        roles = roles_of(folds, fold)
         assert sorted(roles.train + roles.validation + roles.test) == sorted(LABELS)
         assert all(folds[p] == fold for p in roles.test)
         assert all(folds[p] == (fold + 1) % num_folds for p in roles.validation)

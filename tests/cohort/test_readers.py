@@ -81,12 +81,6 @@ def test_the_whole_metadata_is_preferred_to_its_parts(mll: Build) -> None:
     assert len(read_cohort(root).patients) == 2
 
 
-def test_metadata_can_lie_elsewhere(mll: Build, tmp_path: Path) -> None:
-    table = tmp_path / "labels.csv"
-    table.write_text(METADATA)
-    assert len(read_cohort(mll(FILES, {}), metadata=table).patients) == 2
-
-
 def test_folders_below_a_patient_are_smears(mll: Build) -> None:
     names = ["smear_10/image_0.tif", "smear_2/deep, er/image_1.tif", "smear_2/image_0.tif"]
     root = with_metadata(mll, "patient_id,bag_label\nA B,x y\n", {"x y/A B": names})
@@ -107,6 +101,10 @@ def test_every_image_suffix_counts_in_any_case_and_the_rest_is_skipped(mll: Buil
     cohort = read_cohort(root)
     assert [c.instance_id for c in cohort.patients[0].cells] == images
     assert cohort.skipped_files == 6
+    assert cohort.notes == (
+        "hidden files and files that are no images were skipped: x/Thumbs.db, "
+        "P/.cache/image_1.tif, P/.hidden.tif, P/Thumbs.db, P/cell.npy, … (6)",
+    )
 
 
 def test_images_outside_patient_folders_are_skipped_and_named(mll: Build, tiny_tif: bytes) -> None:

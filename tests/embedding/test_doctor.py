@@ -11,7 +11,14 @@ from aml_mil.embedding.openvino_engine import has_openvino
 from aml_mil.encoders import load_encoder
 from stores import open_store, store_info
 from tests.command_line import runner
-from tests.embedding.drawing import draw_patient, run, tiny_encoder, write_table
+from tests.embedding.drawing import (
+    LABELS,
+    draw_cohort,
+    draw_patient,
+    run,
+    tiny_encoder,
+    write_table,
+)
 
 SECONDS = 0.1
 
@@ -87,3 +94,14 @@ def test_the_command_prints_a_table_or_json(cohort, capsys, tmp_path):
     assert shown.code == 0
     assert "slower of the two" in shown.out
     assert "time to embed" not in shown.out
+
+
+def test_files_that_are_no_images_are_counted_by_doctor_and_embed(capsys, tmp_path):
+    command, root = runner(capsys), draw_cohort(tmp_path / "cohort")
+    (root / "data" / LABELS["AQK"] / "AQK" / "Thumbs.db").touch()
+    small = ["--encoder", "test_resnet", "--image-size", "32", "--device", "cpu"]
+    told = command("doctor", root, *small, "--seconds", "0.1")
+    words = ("--weights", "random:0", "--precision", "fp32", "--out", tmp_path / "a.zarr")
+    for done in (told, command("embed", root, *small, *words)):
+        assert done.code == 0
+        assert "no images were skipped: AQK/Thumbs.db (1)" in done.err

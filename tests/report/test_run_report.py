@@ -188,3 +188,12 @@ def test_the_command_writes_the_file(evil: EvilRun, command: RunCommand, tmp_pat
     assert out.read_text(encoding="utf-8").startswith("<!doctype html>")
     assert "24 patients" in done.err
     assert main(["report", str(evil.run), "--out", str(tmp_path / "no" / "r.html")]) == 2
+
+
+def test_the_command_speaks_json(evil: EvilRun, command: RunCommand, tmp_path: Path) -> None:
+    out = tmp_path / "report.html"
+    document = command("report", evil.run, "--out", out, "--json").json
+    assert document["report"] == str(out)
+    assert document["num_bytes"] == out.stat().st_size
+    assert document["num_patients"] == 24
+    assert any("no cohort was given" in line for line in document["notes"])

@@ -70,11 +70,16 @@ def test_only_the_wanted_patients_are_read(tmp_path: Path) -> None:
     ]
 
 
-def test_class_folders_give_types_but_no_patients(tmp_path: Path) -> None:
+def test_class_folders_give_types_but_no_patients(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     for name in ("blast", "monocyte"):
         (tmp_path / name).mkdir()
         Image.new("RGB", (32, 32), "red").save(tmp_path / name / "image_0.png")
-    found = find_sources(tmp_path)
+    (tmp_path / "blast" / "cell.npy").touch()
+    with caplog.at_level("WARNING"):
+        found = find_sources(tmp_path)
+    assert f"{tmp_path}: 1 files are no images: skipped" in caplog.text
     assert count_types(found) == {"blast": 1, "monocyte": 1}
     assert {source.patient_id for source in found} == {""}
     with pytest.raises(PretrainError, match="folds cannot be applied"):
