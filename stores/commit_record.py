@@ -79,6 +79,7 @@ def describe(
         fingerprint=bag.fingerprint,
         arrays={name: entry.spec for name, entry in arrays.items()},
         sha256=content_sha256({name: (e.spec, e.sha256) for name, e in arrays.items()}),
+        ids_sha256=arrays[INSTANCE_IDS].sha256,
     )
     return CommitRecord(bag=record, arrays=arrays, files=files, identity_sha256=identity_sha256)
 
@@ -143,6 +144,7 @@ def decode_record(data: bytes, manifest: Manifest) -> CommitRecord:
         fingerprint=fields.text("fingerprint"),
         arrays={name: entry.spec for name, entry in arrays.items()},
         sha256=fields.text("content_sha256"),
+        ids_sha256=arrays[INSTANCE_IDS].sha256 if INSTANCE_IDS in arrays else "",
     )
     record = CommitRecord(
         bag=bag,

@@ -179,6 +179,7 @@ class BagRecord:
     Attributes:
         arrays: Shape and dtype by name.
         sha256: Over every array's name, shape, dtype and content; the same in both formats.
+        ids_sha256: Over the instances' ids; the same in both formats.
     """
 
     bag_id: str
@@ -189,3 +190,4 @@ class BagRecord:
     fingerprint: str
     arrays: Mapping[str, ArraySpec]
     sha256: str
+    ids_sha256: str

@@ -19,7 +19,7 @@ from torch import Tensor
 from aml_mil.files import write_file
 from aml_mil.mil.engine import EpochRecord, Replicate, ReplicateState
 
-CHECKPOINT_FILE = "checkpoint.safetensors"
+CHECKPOINT_FILE = ".fit-mil-checkpoint.safetensors"
 _PARTS = ("parameters", "velocities", "best_parameters")
 _NUMBERS = ("best_loss", "best_epoch", "last_epoch", "has_diverged")
 

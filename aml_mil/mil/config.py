@@ -1,5 +1,6 @@
 """What a fit-mil run is told: every value of the recipe, with the source it comes from."""
 
+import math
 from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
@@ -7,6 +8,7 @@ Precision = Literal["fp64", "fp32", "bf16", "fp16"]
 Attention = Literal["class", "shared", "gated"]
 Pool = Literal["attention", "mean", "max"]
 Sampling = Literal["balanced", "natural"]
+LARGEST_WIDTH = 65_536
 CHOICES = {"attention": Attention, "pool": Pool, "sampling": Sampling, "precision": Precision}
 
 
@@ -75,11 +77,13 @@ class FitConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "widths", tuple(self.widths))
-        for name in _POSITIVE:
-            if (value := getattr(self, name)) < 1:
-                raise ValueError(f"{name}: expected 1 or more, got {value}")
-        if not self.widths or min(self.widths) < 1:
-            raise ValueError(f"widths: expected positive layer widths, got {self.widths}")
+        for name, largest in _LARGEST.items():
+            if not 1 <= (value := getattr(self, name)) <= largest:
+                raise ValueError(f"{name}: expected 1 to {largest}, got {value}")
+        if not self.widths or not 1 <= min(self.widths) <= max(self.widths) <= LARGEST_WIDTH:
+            raise ValueError(
+                f"widths: expected numbers from 1 to {LARGEST_WIDTH}, got {self.widths}"
+            )
         for name, choices in CHOICES.items():
             if (choice := getattr(self, name)) not in get_args(choices):
                 raise ValueError(
@@ -89,14 +93,14 @@ class FitConfig:
         self._check_effects()
 
     def _check_training(self) -> None:
-        if not self.lr > 0:
+        if not 0 < self.lr < math.inf:
             raise ValueError(f"lr: expected a positive number, got {self.lr}")
         if not 0 <= self.momentum < 1:
             raise ValueError(f"momentum: expected 0 ≤ momentum < 1, got {self.momentum}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout: expected 0 ≤ dropout < 1, got {self.dropout}")
-        if self.fold_seed < 0:
-            raise ValueError(f"fold_seed: expected 0 or more, got {self.fold_seed}")
+        if not 0 <= self.fold_seed < 2**32:
+            raise ValueError(f"fold_seed: expected 0 to 4294967295, got {self.fold_seed}")
 
     def _check_effects(self) -> None:
         defaults = {field.name: field.default for field in fields(self)}
@@ -115,13 +119,13 @@ class FitConfig:
         return values | {"widths": list(self.widths)}
 
 
-_POSITIVE = (
-    "num_folds",
-    "seeds",
-    "epochs",
-    "patience",
-    "accumulate",
-    "max_cells",
-    "attention_hidden",
-    "classifier_hidden",
-)
+_LARGEST = {
+    "num_folds": 10_000,
+    "seeds": 10_000,
+    "epochs": 1_000_000,
+    "patience": 1_000_000,
+    "accumulate": 1_000_000,
+    "max_cells": 1_000_000_000,
+    "attention_hidden": LARGEST_WIDTH,
+    "classifier_hidden": LARGEST_WIDTH,
+}

@@ -10,7 +10,7 @@ from aml_mil.mil import run_dir
 from aml_mil.mil.checkpoint import CHECKPOINT_FILE
 from aml_mil.mil.config import FitConfig
 from aml_mil.mil.engine import EpochRecord
-from aml_mil.mil.errors import FitError
+from aml_mil.mil.errors import FitError, RunExistsError
 from aml_mil.mil.inputs import run_name
 from aml_mil.mil.leakage import Leakage
 from aml_mil.mil.plan import FitPlan, Folds, make_plans
@@ -124,6 +124,8 @@ def _fit(
 ) -> Generator[EpochRecord | FitSummary]:
     """Sort out which runs are finished; the result trains the others."""
     resolve_device(plans[0].config.device)
+    if out_dir.exists() and not out_dir.is_dir():
+        raise RunExistsError(f"expected a folder at {out_dir}, got a file; name another")
     runs = list(zip(plans, paths, strict=True))
     finished = [is_finished(path, plan.to_json()) for plan, path in runs]
     unfinished = [run for run, done in zip(runs, finished, strict=True) if not done]

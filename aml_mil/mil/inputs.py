@@ -98,13 +98,13 @@ def read_labels(path: Path) -> dict[str, str]:
     """
     with open_store(path) as store:
         labels = {bag_id: store.record(bag_id).label for bag_id in store.bag_ids}
-    unlabelled = [bag_id for bag_id, label in labels.items() if label is None]
+    unlabelled = [bag_id for bag_id, label in labels.items() if not label]
     if unlabelled:
         raise BagsError(
             f"expected a label for every bag of {path}, got none for "
             f"{name_some(unlabelled, total=len(labels))}; add labels to the cohort's table"
         )
-    known = {bag_id: label for bag_id, label in labels.items() if label is not None}
+    known = {bag_id: label for bag_id, label in labels.items() if label}
     if len(classes := set(known.values())) < 2:
         raise BagsError(
             f"expected bags of two classes or more in {path}, "
@@ -132,11 +132,6 @@ def load_inputs(paths: Sequence[Sequence[Path]]) -> tuple[FitInputs, ...]:
             if stores:
                 _check_same_bags(stores[0], store, labels)
             loaded = _load(store, tuple(labels))
-        if stores and not np.array_equal(loaded.bags.offsets, stores[0].bags.offsets):
-            raise StoresDifferError(
-                f"stores hold different numbers of cells: {stores[0].path} and {path}; "
-                "embed both from the same images"
-            )
         stores.append(loaded)
     classes = tuple(sorted(set(labels.values())))
     targets = np.array([classes.index(label) for label in labels.values()], dtype=np.int64)
@@ -205,6 +200,13 @@ def _check_same_bags(first: FoldStore, store: FeatureStore, labels: dict[str, st
         raise StoresDifferError(
             f"stores hold different labels for {name_some(relabelled)}: {where}; "
             "embed both from the same table"
+        )
+    with open_store(first.path) as other:
+        cells = [b for b in labels if other.record(b).ids_sha256 != store.record(b).ids_sha256]
+    if cells:
+        raise StoresDifferError(
+            f"stores hold other cells, or the same in another order, for "
+            f"{name_some(cells, total=len(labels))}: {where}; embed both from the same images"
         )
     for name in ("feature_shape", "views"):
         ours, theirs = getattr(first.manifest, name), getattr(store.manifest, name)

@@ -25,6 +25,8 @@ TABLE_DTYPES: Mapping[Precision, torch.dtype] = {
     "fp16": torch.float16,
 }
 CHECKPOINT_EVERY_S = 30.0
+MAX_PROBABILITY_GAP = 0.01
+"""Between 16 bits and fp32, the same heads."""
 
 logger = logging.getLogger(__name__)
 
@@ -113,6 +115,7 @@ def train(program: Program) -> Generator[EpochRecord | float]:
         except GeneratorExit:
             write()
             raise
+    write()  # what follows may find the disk or the memory full
     train_s = time.perf_counter() - start
     _warn_of_diverged(training.heads)
     _write_runs(program, bags, heads=training.heads, history=history)
@@ -139,6 +142,14 @@ def _write_runs(
             )
             ours, theirs = results.predictions.probabilities, exact.predictions.probabilities
             gap = float(np.abs(ours - theirs).max())
+            if gap > MAX_PROBABILITY_GAP:
+                logger.warning(
+                    "%s: probabilities in %s are up to %.3f from those in fp32; features whose "
+                    "mean is many times their s.d. lose too much in 16 bits: use --precision fp32",
+                    path,
+                    plan.config.precision,
+                    gap,
+                )
         own_history = [r for r in history if r.run == run]
         write_run(plan, path, history=own_history, heads=own, results=results, probability_gap=gap)
 

@@ -88,13 +88,16 @@ def apply_heads(
 def training_features(inputs: FitInputs, roles: Sequence[FoldRoles]) -> dict[str, npt.NDArray[Any]]:
     """Return mean and s.d. of each feature over each fold's training cells, identity view."""
     means, sds, counts = [], [], []
-    sizes = np.diff(inputs.offsets)
     for fold, fold_roles in enumerate(roles):
-        trained = np.repeat(np.isin(inputs.patient_ids, fold_roles.train), sizes)
-        features = inputs.stores[inputs.store_index(fold)].bags.features[0, trained]
-        means.append(features.mean(axis=0, dtype=np.float64))
-        sds.append(features.std(axis=0, dtype=np.float64))
-        counts.append(int(trained.sum()))
+        stored = inputs.stores[inputs.store_index(fold)].bags
+        trained = np.flatnonzero(np.isin(inputs.patient_ids, fold_roles.train))
+        bags = [stored.features[0][stored.bag(int(i))] for i in trained]  # nothing is copied
+        count = sum(len(bag) for bag in bags)
+        mean = sum(bag.sum(axis=0, dtype=np.float64) for bag in bags) / count
+        squares = sum(np.square(bag - mean).sum(axis=0) for bag in bags)
+        means.append(mean)
+        sds.append(np.sqrt(squares / count))
+        counts.append(count)
     return {"mean": np.stack(means), "sd": np.stack(sds), "num_cells": np.array(counts)}
 
 

@@ -19,6 +19,7 @@ from aml_mil.files import write_file
 from aml_mil.mil.config import FitConfig
 from aml_mil.mil.errors import RunError, RunExistsError
 from aml_mil.mil.head import Head, HeadShape
+from stores.files import PARTIAL_SUFFIX
 
 CONFIG_FILE = "config.json"
 FOLDS_FILE = "folds.csv"
@@ -54,16 +55,32 @@ def is_finished(path: Path, document: Mapping[str, Any]) -> bool:
     if (path / CONFIG_FILE).exists():
         existing = _read_json(path / CONFIG_FILE)
         differing = _differences(existing, document)
+        if differing and _has_only_config(path):
+            return False
         if differing:
             raise RunExistsError(
                 f"{path} holds another run: {'; '.join(differing)}; name another folder"
             )
         if (path / METRICS_FILE).exists():
             return True
-    elif path.exists() and (not path.is_dir() or any(path.iterdir())):
+    elif path.exists() and not (path.is_dir() and _is_empty(path)):
         found = "other files" if path.is_dir() else "a file"
         raise RunExistsError(f"expected an empty folder or a run at {path}, got {found}")
     return False
+
+
+def _has_only_config(path: Path) -> bool:
+    """Whether a run was begun there and nothing has come of it."""
+    return {p.name for p in path.iterdir() if not _is_part(p)} == {CONFIG_FILE}
+
+
+def _is_empty(path: Path) -> bool:
+    return all(_is_part(p) for p in path.iterdir())
+
+
+def _is_part(path: Path) -> bool:
+    """Whether it is what a killed process left of a file."""
+    return path.name.endswith(PARTIAL_SUFFIX)
 
 
 def start_run(path: Path, document: Mapping[str, Any]) -> None:

@@ -8,6 +8,7 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Collection, Sequence
+from glob import escape
 from itertools import zip_longest
 from pathlib import Path
 
@@ -27,22 +28,29 @@ def is_splits(path: Path) -> bool:
 
 
 def read_splits(path: Path) -> tuple[FoldRoles, ...]:
-    """Read the splits 0, 1, … up to the last that is there.
+    """Read the splits, numbered from 0.
 
     Args:
         path: Folder of ``splits_{i}.csv``, or a path with ``{i}`` in the file name.
 
     Raises:
-        FoldsError: There are none, or a role of one is empty.
+        FoldsError: There are none, one is missing, or a role of one is empty.
         TableError: A file or a column cannot be read.
     """
     pattern = path / FILE_NAME if path.is_dir() else path
-    found: list[FoldRoles] = []
-    while (file := pattern.with_name(pattern.name.replace("{i}", str(len(found))))).exists():
-        found.append(_read_split(file))
-    if not found:
-        raise FoldsError(f"expected {pattern.name} from 0 in {pattern.parent}, found none")
-    return tuple(found)
+    before, _, behind = pattern.name.partition("{i}")
+    numbers = {
+        int(number)
+        for file in pattern.parent.glob(f"{escape(before)}*{escape(behind)}")
+        if (number := file.name.removeprefix(before).removesuffix(behind)).isdecimal()
+    }
+    if missing := sorted(set(range(max(numbers, default=0) + 1)) - numbers):
+        named = ", ".join(pattern.name.replace("{i}", str(i)) for i in missing)
+        raise FoldsError(
+            f"expected {pattern.name} from 0 without a gap in {pattern.parent}, found "
+            f"{len(numbers)} of them and no {named}"
+        )
+    return tuple(_read_split(pattern.with_name(f"{before}{i}{behind}")) for i in sorted(numbers))
 
 
 def format_split(roles: FoldRoles) -> str:

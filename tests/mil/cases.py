@@ -116,6 +116,7 @@ def write_store(
     num_bags: int = 30,
     seed: int = 0,
     sizes: np.ndarray | None = None,
+    first_id: int = 0,
     **values: Any,
 ) -> Path:
     """Write a store of patients P00, P01, …, whose classes alternate unless labels are given.
@@ -141,7 +142,7 @@ def write_store(
                     bag_id=f"P{i:02d}",
                     features=rows[0],
                     views=rows[1:] if described.num_views > 1 else None,
-                    instance_ids=tuple(f"cell_{n}" for n in range(sizes[i])),
+                    instance_ids=tuple(f"cell_{first_id + n}" for n in range(sizes[i])),
                     colour=rng.uniform(10, 90, (sizes[i], 6)).astype(np.float32),
                     label=labels[i],
                 )

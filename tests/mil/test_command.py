@@ -104,7 +104,7 @@ def test_clams_splits_are_taken_from_their_folder(aml_mil, store, tmp_path):
     again = aml_mil("fit-mil", store, "--out", out, "--folds", pattern, *fast)
     assert "finished" in again.err
     missing = aml_mil("fit-mil", store, "--out", out, "--folds", tmp_path / "s_{i}.csv", *fast)
-    assert_one_line(missing, "s_{i}.csv", "found none")
+    assert_one_line(missing, "s_{i}.csv", "found 0 of them")
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,9 @@ from aml_mil.mil import (
     StoresDifferError,
     fit,
     open_run,
+    program,
 )
+from aml_mil.mil.run_dir import start_run
 from stores import open_store
 from tests.mil.cases import NUM_CLASSES, bag_sizes, small_config, write_store
 
@@ -240,6 +242,66 @@ def test_a_run_interrupted_before_its_first_checkpoint_starts_again(store, finis
     assert ours == (out_dir / "predictions.csv").read_bytes()
 
 
+def test_a_fit_given_up_between_two_epochs_goes_on_from_there(
+    store, finished, tmp_path, monkeypatch
+):
+    out_dir, records, _ = finished
+    training = fit(store, out_dir=tmp_path / "run", config=CONFIG)
+    before = [next(training) for _ in range(6 + 2)]  # the second epoch was over
+    training.close()
+    epochs = []
+    run_epoch = program.Training.run_epoch
+    monkeypatch.setattr(
+        program.Training, "run_epoch", lambda t: epochs.append(t.epoch) or run_epoch(t)
+    )
+    again, _ = run(store, tmp_path / "run")
+    assert epochs == [2]
+    assert (before, again) == (records[:8], records)
+    ours = (tmp_path / "run" / "predictions.csv").read_bytes()
+    assert ours == (out_dir / "predictions.csv").read_bytes()
+
+
+def test_a_run_that_has_come_to_nothing_makes_room_for_another(store, finished, tmp_path):
+    start_run(tmp_path / "run", {"fit": CONFIG.to_json() | {"lr": 1e30}})
+    (tmp_path / "run" / "heads.safetensors.partial").write_bytes(b"of a killed process")
+    _, summary = run(store, tmp_path / "run")
+    assert summary.is_new
+    assert open_run(tmp_path / "run").document["fit"]["lr"] == CONFIG.lr
+
+
+def test_what_a_killed_process_left_of_a_file_is_nothing(store, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json.partial").write_bytes(b"{")
+    _, summary = run(store, tmp_path / "run")
+    assert summary.is_new
+
+
+def test_stores_of_other_cells_do_not_train_together(tmp_path):
+    for k in range(3):
+        write_store(tmp_path / f"toy-{k}.zarr", first_id=int(k == 2))
+    message = r"hold other cells, or the same in another order, for P00, .*toy-2.zarr"
+    with pytest.raises(StoresDifferError, match=message):
+        fit(str(tmp_path / "toy-{fold}.zarr"), out_dir=tmp_path / "run", config=CONFIG)
+
+
+def test_an_empty_label_is_none(tmp_path):
+    store = write_store(tmp_path / "toy.zarr", labels=["a", "b", ""] * 10)
+    with pytest.raises(BagsError, match=r"got none for P02, P05"):
+        fit(store, out_dir=tmp_path / "run", config=CONFIG)
+
+
+def test_products_of_16_bits_that_lose_too_much_are_told(tmp_path, caplog, monkeypatch):
+    store = write_store(tmp_path / "toy.zarr")
+    config = replace(CONFIG, precision="bf16")
+    fitted, _ = run(store, tmp_path / "near", config=config)
+    assert fitted
+    assert "lose too much in 16 bits" not in caplog.text
+    monkeypatch.setattr(program, "MAX_PROBABILITY_GAP", 0)
+    run(store, tmp_path / "far", config=config)
+    assert "in bf16 are up to 0.0" in caplog.text
+    assert "lose too much in 16 bits: use --precision fp32" in caplog.text
+
+
 def test_a_folder_of_other_files_is_refused(store, tmp_path):
     (tmp_path / "letter.txt").write_text("dear")
     with pytest.raises(RunExistsError, match="got other files"):
@@ -320,7 +382,7 @@ def test_features_that_are_not_finite_are_refused(tmp_path, monkeypatch):
         ({"num_bags": 29}, r"different patients: P29 \(1\)"),
         ({"labels": ["class 1", *[f"class {i % 3}" for i in range(1, 30)]]}, "labels for P00"),
         ({"views": ("identity",)}, "differ in views"),
-        ({"sizes": bag_sizes(30) + 1}, "different numbers of cells"),
+        ({"sizes": bag_sizes(30) + 1}, "hold other cells"),
     ],
 )
 def test_stores_of_folds_that_differ_are_refused(values, message, tmp_path):

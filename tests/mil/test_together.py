@@ -198,9 +198,16 @@ def test_splits_that_cannot_be_followed_are_refused(folder, splits, text, messag
 
 
 def test_no_splits_are_refused(splits):
-    (splits / "splits_0.csv").unlink()
-    with pytest.raises(FoldsError, match=r"expected splits_\{i\}.csv from 0 in .*, found none"):
+    for k in range(3):
+        (splits / f"splits_{k}.csv").unlink()
+    with pytest.raises(FoldsError, match=r"expected splits_\{i\}.csv from 0 .*, found 0 of them"):
         read_splits(splits / "splits_{i}.csv")
+
+
+def test_splits_with_a_gap_are_refused(splits):
+    (splits / "splits_1.csv").unlink()
+    with pytest.raises(FoldsError, match=r"without a gap .*, found 2 of them and no splits_1.csv"):
+        read_splits(splits)
 
 
 def test_fewer_than_three_folds_are_not_made(folder, tmp_path):

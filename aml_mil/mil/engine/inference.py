@@ -18,7 +18,9 @@ from aml_mil.mil.engine.packing import Packed, pack
 from aml_mil.mil.engine.resident import BagRows
 
 GROUP_CELLS = 8192
-"""Cells of one replicate that are packed together, unless a single bag has more."""
+"""Cells of one replicate that are packed together, unless a single bag has more; bags laid side by
+side, each as long as the longest, take twice as much at most."""
+GROUP_BAGS = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +102,13 @@ def _windows(sizes: Sequence[npt.NDArray[np.int64]]) -> Iterator[tuple[int, int]
         cells[r, : len(s)] = s
     first = 0
     for last in range(1, num_bags + 1):
-        following = cells[:, first : last + 1].sum(axis=1).max()
-        if last == num_bags or following > GROUP_CELLS:
+        following = cells[:, first : last + 1]
+        side_by_side = following.shape[1] * following.max()
+        if (
+            last == num_bags
+            or following.sum(axis=1).max() > GROUP_CELLS
+            or side_by_side > 2 * GROUP_CELLS
+            or following.shape[1] > GROUP_BAGS
+        ):
             yield first, last
             first = last

@@ -75,12 +75,12 @@ class StackedSGD:
         torch._fused_sgd_(
             [parameters[n] for n in names],
             [gradients[n].contiguous() for n in names],
-            [velocities[n] for n in names],
+            [velocities[n] for n in names if self._momentum],
             weight_decay=0.0,
             momentum=self._momentum,
             lr=lr,
             dampening=0.0,
-            nesterov=True,
+            nesterov=self._momentum > 0,
             maximize=False,
             is_first_step=False,
         )

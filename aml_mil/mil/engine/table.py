@@ -17,7 +17,11 @@ from torch import Tensor
 from aml_mil.mil.engine.layers import padded
 
 MEMORY_SHARE = 0.5
-"""Of a device's memory, what a table may take that lies there."""
+"""Of a device's free memory, what a table may take that lies there."""
+
+
+ROWS_AT_ONCE = 2**15
+"""Brought to the device together, which takes as much memory once more."""
 
 
 class Table(Protocol):
@@ -59,7 +63,9 @@ class ResidentTable:
         self.cells[:, :, num_features] = 1
         for q, source in enumerate(cells):
             target = self.cells[q * rows : (q + 1) * rows, :, :num_features]
-            target.copy_(torch.from_numpy(source).mT)
+            for first in range(0, rows, ROWS_AT_ONCE):
+                part = slice(first, first + ROWS_AT_ONCE)
+                target[part].copy_(torch.from_numpy(source[part]).mT)
         self._flat = self.cells.flatten(1)
 
     def gather(self, rows: Tensor, *, out: Tensor) -> Tensor:
@@ -109,9 +115,10 @@ def make_table(
 
 
 def memory_bytes(device: torch.device) -> int:
-    """Return how much memory a device has."""
+    """Return how much memory of a GPU is free, or how much the machine has."""
     if device.type == "cuda":
-        return int(torch.cuda.get_device_properties(device).total_memory)
+        free, _ = torch.cuda.mem_get_info(device)
+        return free
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 

@@ -221,6 +221,7 @@ class Training:
 
     def _note_best(self, records: Sequence[EpochRecord]) -> None:
         is_finite = self._have_finite_weights()
+        improved = []
         for place, (r, record) in enumerate(zip(self._training, records, strict=True)):
             state = self._states[r]
             state.last_epoch = record.epoch
@@ -233,7 +234,11 @@ class Training:
                 )
             if record.val_loss < state.best_loss and not state.has_diverged:
                 state.best_loss, state.best_epoch = record.val_loss, record.epoch
-                state.best_parameters = _of_replicate(self._parameters, place)
+                improved.append((place, state))
+        if improved:
+            on_host = {name: values.cpu() for name, values in self._parameters.items()}
+            for place, state in improved:
+                state.best_parameters = _of_replicate(on_host, place)
 
     def _have_finite_weights(self) -> npt.NDArray[np.bool_]:
         """Whether each replicate's weights are finite, [R]: a ReLU of 16 bits can hide a NaN."""

@@ -10,12 +10,14 @@ def _gradients(step, shape):
     return torch.randn(shape, generator=generator, dtype=torch.float64)
 
 
+@pytest.mark.parametrize("momentum", [0.9, 0.0])
 @pytest.mark.parametrize("layout", ["contiguous", "transposed"])
-def test_steps_are_those_of_torch_sgd(layout):
+def test_steps_are_those_of_torch_sgd(layout, momentum):
     stacked = {"w": torch.ones(3, 4, 2, dtype=torch.float64)}
-    ours = StackedSGD(stacked, momentum=0.9)
+    ours = StackedSGD(stacked, momentum=momentum)
     plain = [torch.nn.Parameter(torch.ones(4, 2, dtype=torch.float64)) for _ in range(3)]
-    theirs = [torch.optim.SGD([p], lr=0.1, momentum=0.9, nesterov=True) for p in plain]
+    nesterov = momentum > 0
+    theirs = [torch.optim.SGD([p], lr=0.1, momentum=momentum, nesterov=nesterov) for p in plain]
     for step in range(5):
         gradient = _gradients(step, (3, 4, 2))
         given = gradient if layout == "contiguous" else gradient.mT.contiguous().mT
