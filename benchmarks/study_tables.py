@@ -8,13 +8,8 @@ from aml_mil.evaluation.assessment import assess
 from aml_mil.evaluation.bootstrap import MACRO, Interval
 from aml_mil.evaluation.differences import paired_intervals
 from aml_mil.evaluation.patients import PatientScores
-from aml_mil.report.tables import (
-    METRIC_TITLES,
-    PER_CLASS_METRICS,
-    TABLE_1_METRICS,
-    format_figure_with_interval,
-    signed_interval,
-)
+from aml_mil.report.numbers import format_figure_with_interval, signed_interval
+from aml_mil.report.tables import METRIC_TITLES, PER_CLASS_METRICS, TABLE_1_METRICS
 
 CAPTION = (
     "Mean ± s.d. over folds × seeds (95% interval over patients, seeds averaged). Last columns: "

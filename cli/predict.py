@@ -163,7 +163,8 @@ def _write_page(
 
 def _print(prediction: "CohortPrediction") -> None:
     from aml_mil.evaluation.scores import ALL_METRICS
-    from aml_mil.report.tables import METRIC_TITLES, format_figure_with_interval
+    from aml_mil.report.numbers import format_figure_with_interval
+    from aml_mil.report.tables import METRIC_TITLES
 
     rows = []
     for i, patient_id in enumerate(prediction.patient_ids):

@@ -106,10 +106,10 @@ def stress(
 
 
 def _print(report: "StressReport") -> None:
-    from aml_mil.report.tables import METRIC_TITLES, stress_rows
+    from aml_mil.report.tables import METRIC_TITLES, stress_json, stress_rows
 
-    rows = stress_rows(report, METRICS)
-    print_table(rows, headers=["perturbation", "amount", *(METRIC_TITLES[m] for m in METRICS)])
+    titles = (METRIC_TITLES[metric] for metric in METRICS)
+    print_table(stress_rows(stress_json(report)), headers=["perturbation", "amount", *titles])
     click.echo(
         f"\n{report.num_patients} patients, {report.num_cells} cells, embedded again by "
         f"{report.engine} in {report.precision}: macro figures of the seeds' averaged predictions "

@@ -2,21 +2,20 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from aml_mil.evaluation.attention import AttentionByType
 from aml_mil.evaluation.bootstrap import MACRO
 from aml_mil.evaluation.comparison import Comparison, Row
 from aml_mil.evaluation.errors import EvaluationError
-from aml_mil.evaluation.stress import UNCHANGED
+from aml_mil.report.numbers import NONE, format_figure_with_interval, format_interval
 from aml_mil.report.tables import (
     METRIC_TITLES,
     PER_CLASS_METRICS,
     TABLE_1_METRICS,
-    format_figure_with_interval,
+    stress_rows,
 )
 
 STRESS_FILE = "stress.json"
@@ -68,9 +67,8 @@ def attention_table(by_type: AttentionByType) -> Table:
         rows=tuple(
             (
                 t.cell_type,
-                t.kind or "–",
-                f"{t.attention.estimate or 0:.2f} ({_plain(t.attention.low)}–"
-                f"{_plain(t.attention.high)})",
+                t.kind or NONE,
+                format_interval(t.attention.estimate, t.attention.low, t.attention.high),
                 str(t.num_cells),
                 str(t.num_patients),
             )
@@ -99,13 +97,7 @@ def stress_table(folder: Path) -> tuple[Table, tuple[str, ...]] | None:
         return None
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-        rows = [(UNCHANGED, "", *(_average(document[UNCHANGED], m) for m in TABLE_1_METRICS))]
-        for name, fall in document["perturbations"].items():
-            cells = (
-                f"{_average(fall, m)} ({_change(fall['difference'][m][MACRO])})"
-                for m in TABLE_1_METRICS
-            )
-            rows.append((name, fall["amount"], *cells))
+        rows = tuple(stress_rows(document))
         sentences = tuple(map(str, document["sentences"]))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         message = f"{path} is not as `aml-mil stress` writes it ({error}); run stress again"
@@ -114,7 +106,7 @@ def stress_table(folder: Path) -> tuple[Table, tuple[str, ...]] | None:
         caption="Macro figures with changed stain, light and optics (change against unchanged, "
         "paired 95% interval over patients)",
         header=("change", "amount", *(METRIC_TITLES[m] for m in TABLE_1_METRICS)),
-        rows=tuple(rows),
+        rows=rows,
     )
     return table, sentences
 
@@ -125,22 +117,6 @@ def _name(row: Row) -> str:
 
 def _texts(row: Row, metrics: Sequence[str]) -> tuple[str, ...]:
     return tuple(format_figure_with_interval(row.figures.get(metric)) for metric in metrics)
-
-
-def _average(assessment: Mapping[str, Any], metric: str) -> str:
-    return _plain(assessment["macro"][metric]["averaged"])
-
-
-def _change(interval: Mapping[str, float | None]) -> str:
-    values = [interval[name] for name in ("estimate", "low", "high")]
-    known = [value for value in values if value is not None]
-    if len(known) < len(values):
-        return "–"
-    return "{:+.2f}, {:+.2f} to {:+.2f}".format(*known)
-
-
-def _plain(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}"
 
 
 def median_and_range(values: Sequence[int]) -> str:

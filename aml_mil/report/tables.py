@@ -1,14 +1,18 @@
 """Comparisons as tables for the terminal, Markdown, LaTeX and CSV."""
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 from tabulate import tabulate
 
-from aml_mil.evaluation.assessment import Figure
 from aml_mil.evaluation.bootstrap import MACRO, Interval, Intervals
 from aml_mil.evaluation.comparison import Comparison, PairedDifferences, Row
 from aml_mil.evaluation.stress import UNCHANGED, StressReport
+from aml_mil.report.numbers import (
+    format_figure_with_interval,
+    format_number,
+    signed_interval,
+)
 
 Style = Literal["text", "markdown", "latex"]
 
@@ -83,16 +87,6 @@ def csv_rows(comparison: Comparison) -> list[tuple[object, ...]]:
     ]
 
 
-def format_figure_with_interval(figure: Figure | None) -> str:
-    """Write ``0.88 ± 0.04 (0.80–0.94)`` as far as it is defined."""
-    if figure is None or figure.mean is None:
-        return "–"
-    spread = "" if figure.sd is None else f" ± {figure.sd:.2f}"
-    if figure.low is None or figure.high is None:
-        return f"{figure.mean:.2f}{spread}"
-    return f"{figure.mean:.2f}{spread} ({figure.low:.2f}–{figure.high:.2f})"
-
-
 def _cells(row: Row, metrics: Sequence[str], style: Style) -> list[str]:
     name = f"floor: {row.name}" if row.is_floor else row.name
     cells = [_escape(name, style)]
@@ -156,17 +150,17 @@ def _floors_json(comparison: Comparison) -> dict[str, dict[str, object]]:
     return floors
 
 
-def stress_rows(report: StressReport, metrics: Sequence[str]) -> list[list[str]]:
-    """Return the macro figures without a change, then under each, with the change's interval."""
-    figures = report.unchanged.macro
-    rows = [[UNCHANGED, "", *(_average_text(figures[metric]) for metric in metrics)]]
-    for name, fall in report.falls.items():
-        cells = [
-            f"{_average_text(fall.assessment.macro[metric])} "
-            f"({signed_interval(fall.difference[metric][MACRO])})"
-            for metric in metrics
-        ]
-        rows.append([name, fall.perturbation.amount, *cells])
+def stress_rows(document: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Return the macro figures without a change, then under each, with the change's interval.
+
+    Args:
+        document: As `stress_json` writes it.
+    """
+    rows = [(UNCHANGED, "", *(_averaged(document[UNCHANGED], m) for m in TABLE_1_METRICS))]
+    for name, fall in document["perturbations"].items():
+        change = {m: Interval(**fall["difference"][m][MACRO]) for m in TABLE_1_METRICS}
+        cells = (f"{_averaged(fall, m)} ({signed_interval(change[m])})" for m in TABLE_1_METRICS)
+        rows.append((name, fall["amount"], *cells))
     return rows
 
 
@@ -202,12 +196,5 @@ def intervals_json(intervals: Intervals) -> dict[str, dict[str, dict[str, float 
     }
 
 
-def signed_interval(interval: Interval) -> str:
-    """Write ``-0.12, -0.20 to -0.05``."""
-    if interval.estimate is None or interval.low is None or interval.high is None:
-        return "–"
-    return f"{interval.estimate:+.2f}, {interval.low:+.2f} to {interval.high:+.2f}"
-
-
-def _average_text(figure: Figure) -> str:
-    return "–" if figure.averaged is None else f"{figure.averaged:.2f}"
+def _averaged(assessment: Mapping[str, Any], metric: str) -> str:
+    return format_number(assessment["macro"][metric]["averaged"])
