@@ -16,8 +16,6 @@ from cli.progress import with_bar
 if TYPE_CHECKING:
     from aml_mil.evaluation.stress import StressReport
 
-METRICS = ("f1", "roc_auc", "pr_auc")
-
 
 @click.command()
 @click.argument("run_path", metavar="RUN", type=click.Path(path_type=Path))
@@ -106,6 +104,7 @@ def stress(
 
 
 def _print(report: "StressReport") -> None:
+    from aml_mil.evaluation.metrics import METRICS
     from aml_mil.report.tables import METRIC_TITLES, stress_json, stress_rows
 
     titles = (METRIC_TITLES[metric] for metric in METRICS)

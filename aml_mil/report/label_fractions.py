@@ -7,9 +7,10 @@ from pathlib import Path
 from types import MappingProxyType
 
 from aml_mil.evaluation.errors import EvaluationError
+from aml_mil.evaluation.metrics import METRICS
 from aml_mil.report.numbers import NONE, format_interval
 from aml_mil.report.run_tables import Table
-from aml_mil.report.tables import METRIC_TITLES, TABLE_1_METRICS
+from aml_mil.report.tables import METRIC_TITLES
 
 CURVES_FILE = "probe_curves.csv"
 METHOD_NAMES = MappingProxyType(
@@ -82,9 +83,9 @@ def label_fraction_table(points: Sequence[CurvePoint]) -> Table:
     return Table(
         caption="Macro figures with a share of the labels: mean over draws of the labels "
         "(95% interval over test patients)",
-        header=("method", "known labels", *(METRIC_TITLES[m] for m in TABLE_1_METRICS)),
+        header=("method", "known labels", *(METRIC_TITLES[m] for m in METRICS)),
         rows=tuple(
-            (*place, *(found.get(metric, NONE) for metric in TABLE_1_METRICS))
+            (*place, *(found.get(metric, NONE) for metric in METRICS))
             for place, found in rows.items()
         ),
     )

@@ -10,11 +10,11 @@ from aml_mil.evaluation.attention import AttentionByType
 from aml_mil.evaluation.bootstrap import MACRO
 from aml_mil.evaluation.comparison import Comparison, Row
 from aml_mil.evaluation.errors import EvaluationError
+from aml_mil.evaluation.metrics import METRICS
 from aml_mil.report.numbers import NONE, format_figure_with_interval, format_interval
 from aml_mil.report.tables import (
     METRIC_TITLES,
     PER_CLASS_METRICS,
-    TABLE_1_METRICS,
     stress_rows,
 )
 
@@ -44,8 +44,8 @@ def result_tables(comparison: Comparison) -> tuple[Table, Table]:
     macro = comparison.of_group(MACRO)
     first = Table(
         caption=f"Macro average over the classes: {caption}",
-        header=("model", *(METRIC_TITLES[m] for m in TABLE_1_METRICS)),
-        rows=tuple((_name(row), *_texts(row, TABLE_1_METRICS)) for row in macro),
+        header=("model", *(METRIC_TITLES[m] for m in METRICS)),
+        rows=tuple((_name(row), *_texts(row, METRICS)) for row in macro),
         soft_rows=frozenset(i for i, row in enumerate(macro) if row.is_floor),
     )
     rows = [row for label in comparison.classes for row in comparison.of_group(label)]
@@ -105,7 +105,7 @@ def stress_table(folder: Path) -> tuple[Table, tuple[str, ...]] | None:
     table = Table(
         caption="Macro figures with changed stain, light and optics (change against unchanged, "
         "paired 95% interval over patients)",
-        header=("change", "amount", *(METRIC_TITLES[m] for m in TABLE_1_METRICS)),
+        header=("change", "amount", *(METRIC_TITLES[m] for m in METRICS)),
         rows=rows,
     )
     return table, sentences

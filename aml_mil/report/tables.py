@@ -7,6 +7,7 @@ from tabulate import tabulate
 
 from aml_mil.evaluation.bootstrap import MACRO, Interval, Intervals
 from aml_mil.evaluation.comparison import Comparison, PairedDifferences, Row
+from aml_mil.evaluation.metrics import METRICS
 from aml_mil.evaluation.stress import UNCHANGED, StressReport
 from aml_mil.report.numbers import (
     format_figure_with_interval,
@@ -16,7 +17,6 @@ from aml_mil.report.numbers import (
 
 Style = Literal["text", "markdown", "latex"]
 
-TABLE_1_METRICS = ("f1", "roc_auc", "pr_auc")
 PER_CLASS_METRICS = ("f1", "precision", "recall", "roc_auc", "pr_auc")
 CSV_HEADER = ("group", "name", "kind", "metric", "mean", "sd", "averaged", "low", "high", "best")
 METRIC_TITLES = {
@@ -45,8 +45,8 @@ _LATEX_SPECIAL = str.maketrans(
 def table_1(comparison: Comparison, *, style: Style) -> str:
     """Lay out the macro figures of every run, floors below."""
     rows = comparison.of_group(MACRO)
-    header = ["model", *(METRIC_TITLES[m] for m in TABLE_1_METRICS)]
-    return _table([_cells(row, TABLE_1_METRICS, style) for row in rows], header, style)
+    header = ["model", *(METRIC_TITLES[m] for m in METRICS)]
+    return _table([_cells(row, METRICS, style) for row in rows], header, style)
 
 
 def per_class_table(comparison: Comparison, *, style: Style) -> str:
@@ -65,10 +65,10 @@ def paired_table(paired: Sequence[PairedDifferences], *, style: Style) -> str:
     body = []
     for pair in paired:
         cells = [f"{pair.first} − {pair.second}"]
-        for metric in TABLE_1_METRICS:
+        for metric in METRICS:
             cells.append(signed_interval(pair.intervals[metric][MACRO]))
         body.append([_escape(cell, style) for cell in cells])
-    return _table(body, ["difference", *(METRIC_TITLES[m] for m in TABLE_1_METRICS)], style)
+    return _table(body, ["difference", *(METRIC_TITLES[m] for m in METRICS)], style)
 
 
 def csv_rows(comparison: Comparison) -> list[tuple[object, ...]]:
@@ -156,10 +156,10 @@ def stress_rows(document: Mapping[str, Any]) -> list[tuple[str, ...]]:
     Args:
         document: As `stress_json` writes it.
     """
-    rows = [(UNCHANGED, "", *(_averaged(document[UNCHANGED], m) for m in TABLE_1_METRICS))]
+    rows = [(UNCHANGED, "", *(_averaged(document[UNCHANGED], m) for m in METRICS))]
     for name, fall in document["perturbations"].items():
-        change = {m: Interval(**fall["difference"][m][MACRO]) for m in TABLE_1_METRICS}
-        cells = (f"{_averaged(fall, m)} ({signed_interval(change[m])})" for m in TABLE_1_METRICS)
+        change = {m: Interval(**fall["difference"][m][MACRO]) for m in METRICS}
+        cells = (f"{_averaged(fall, m)} ({signed_interval(change[m])})" for m in METRICS)
         rows.append((name, fall["amount"], *cells))
     return rows
 
