@@ -13,7 +13,7 @@ from cli.progress import with_bar
 
 if TYPE_CHECKING:
     from aml_mil.cohort import Cohort
-    from aml_mil.evaluation.predict import CohortPrediction
+    from aml_mil.evaluation.cohort_prediction import CohortPrediction
     from aml_mil.mil.run_dir import Run
 
 
@@ -100,7 +100,8 @@ def _predict(
 ) -> "CohortPrediction":
     """Draw a bar while images are embedded, and return the prediction."""
     from aml_mil.embedding import EmbedProgress
-    from aml_mil.evaluation.predict import CohortPrediction, predict_steps
+    from aml_mil.evaluation.cohort_prediction import CohortPrediction
+    from aml_mil.evaluation.predict import predict_steps
 
     predictions: list[CohortPrediction] = []
 
