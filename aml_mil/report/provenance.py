@@ -99,7 +99,10 @@ def _arithmetic(run: OpenRun, place: int) -> list[object]:
     except (EvaluationError, StoreError):
         return []
     found = [(flag, numerics.get(name)) for flag, name in NUMERICS_FLAGS.items()]
-    return [word for flag, value in found if value is not None for word in (flag, value)]
+    words: list[object] = [
+        word for flag, value in found if value is not None for word in (flag, value)
+    ]
+    return [*words, "--compile"] if numerics.get("compiled") else words
 
 
 def _preparation(preprocessing: Mapping[str, Any]) -> list[str]:

@@ -1,7 +1,9 @@
 import json
 import shlex
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -83,6 +85,16 @@ def test_of_a_store_that_is_gone_no_arithmetic_is_made_up(of_maps: EvilRun, tmp_
     assert "--features map --layer layer2 --views identity" in line
     assert "--engine" not in line
     assert "--precision" not in line
+
+
+def test_a_store_of_a_compiled_encoder_is_compiled_again(
+    of_maps: EvilRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = open_run(of_maps.run)
+    assert "--compile" not in provenance_of(run).commands[0]
+    compiled = SimpleNamespace(manifest=SimpleNamespace(numerics={"compiled": True}))
+    monkeypatch.setattr(run, "store", lambda fold: nullcontext(compiled))
+    assert "--compile" in provenance_of(run).commands[0]
 
 
 def test_features_from_elsewhere_have_no_embed_command(evil: EvilRun, tmp_path: Path) -> None:
