@@ -13,6 +13,7 @@ from aml_mil.evaluation.errors import EvaluationError
 from aml_mil.evaluation.metrics import METRICS
 from aml_mil.report.numbers import NONE, format_figure_with_interval, format_interval
 from aml_mil.report.tables import (
+    COLOUR_FLOOR,
     METRIC_TITLES,
     PER_CLASS_METRICS,
     stress_rows,
@@ -104,9 +105,10 @@ def stress_table(folder: Path) -> tuple[Table, tuple[str, ...]] | None:
         raise EvaluationError(message) from error
     table = Table(
         caption="Macro figures with changed stain, light and optics (change against unchanged, "
-        "paired 95% interval over patients)",
+        "paired 95% interval over patients); the floor of colour sees each patient's colour alone",
         header=("change", "amount", *(METRIC_TITLES[m] for m in METRICS)),
         rows=rows,
+        soft_rows=frozenset(i for i, row in enumerate(rows) if row[0] == COLOUR_FLOOR),
     )
     return table, sentences
 

@@ -19,6 +19,7 @@ Style = Literal["text", "markdown", "latex"]
 
 PER_CLASS_METRICS = ("f1", "precision", "recall", "roc_auc", "pr_auc")
 CSV_HEADER = ("group", "name", "kind", "metric", "mean", "sd", "averaged", "low", "high", "best")
+COLOUR_FLOOR = "floor: colour"
 METRIC_TITLES = {
     "f1": "F1",
     "roc_auc": "ROC-AUC",
@@ -153,15 +154,24 @@ def _floors_json(comparison: Comparison) -> dict[str, dict[str, object]]:
 def stress_rows(document: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """Return the macro figures without a change, then under each, with the change's interval.
 
+    Below each stand those of the floor of colour, where there is one.
+
     Args:
         document: As `stress_json` writes it.
     """
     rows = [(UNCHANGED, "", *(_averaged(document[UNCHANGED], m) for m in METRICS))]
+    rows += _floor_rows(document)
     for name, fall in document["perturbations"].items():
         change = {m: Interval(**fall["difference"][m][MACRO]) for m in METRICS}
         cells = (f"{_averaged(fall, m)} ({signed_interval(change[m])})" for m in METRICS)
         rows.append((name, fall["amount"], *cells))
+        rows += _floor_rows(fall)
     return rows
+
+
+def _floor_rows(found: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    floor = found.get("floor")
+    return [(COLOUR_FLOOR, "", *(_averaged(floor, m) for m in METRICS))] if floor else []
 
 
 def stress_json(report: StressReport) -> dict[str, object]:
@@ -172,12 +182,14 @@ def stress_json(report: StressReport) -> dict[str, object]:
         "engine": report.engine,
         "precision": report.precision,
         UNCHANGED: report.unchanged.to_json(),
+        "floor": None if report.floor is None else report.floor.to_json(),
         "perturbations": {
             name: {
                 "amount": fall.perturbation.amount,
                 **fall.assessment.to_json(),
                 "difference": intervals_json(fall.difference),
                 "falls_clearly": fall.is_clear,
+                "floor": None if fall.floor is None else fall.floor.to_json(),
             }
             for name, fall in report.falls.items()
         },
