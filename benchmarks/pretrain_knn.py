@@ -10,6 +10,7 @@ an encoder that has learnt colour only is no better than that.
 
 import argparse
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -22,8 +23,8 @@ from torch import Tensor
 
 from aml_mil.cohort import fit_image, read_folds, roles_of
 from aml_mil.encoders import Encoder, load_encoder
+from aml_mil.neighbours import predict_by_neighbours
 from aml_mil.runtime import has_native_bf16
-from aml_mil.ssl.knn import knn_predict, paired_interval
 from aml_mil.ssl.monitor import encode
 from aml_mil.ssl.pool import ImagePool, find_sources, only_labelled, read_pool
 
@@ -69,7 +70,7 @@ class Split:
 
     def predict(self, bank: Tensor, query: Tensor) -> list[str]:
         """Name the test patients' cells."""
-        return knn_predict(
+        return predict_by_neighbours(
             query,
             bank,
             [source.cell_type for source in self.bank.sources],
@@ -108,6 +109,36 @@ def mean_colour(pool: ImagePool) -> Tensor:
     """Average each image's RGB, centred so that the cosine tells colours apart."""
     means = np.stack([pool.image(i).mean((0, 1)) for i in range(len(pool))])
     return torch.from_numpy(means - 128)
+
+
+def paired_interval(
+    correct: NDArray[np.bool_],
+    baseline: NDArray[np.bool_],
+    patients: Sequence[str],
+    *,
+    num_draws: int,
+    seed: int,
+) -> tuple[float, float]:
+    """Bound the difference of two accuracies on the same cells by resampling patients.
+
+    Args:
+        correct: Whether each cell is right.
+        baseline: The same for what it is compared with.
+        patients: Of each cell; drawn with replacement, with all their cells.
+        num_draws: Bootstrap draws.
+        seed: Of the draws.
+
+    Returns:
+        2.5th and 97.5th percentile of the difference.
+    """
+    names = sorted(set(patients))
+    index = np.array([names.index(patient) for patient in patients])
+    sizes = np.bincount(index, minlength=len(names))
+    gains = np.bincount(index, correct.astype(float) - baseline, minlength=len(names))
+    draws = np.random.default_rng(seed).integers(len(names), size=(num_draws, len(names)))
+    differences = gains[draws].sum(1) / sizes[draws].sum(1)
+    low, high = np.percentile(differences, [2.5, 97.5])
+    return float(low), float(high)
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from aml_mil.evaluation.assessment import assess
 from aml_mil.evaluation.new_patients import BUNDLED_ENCODER
 from aml_mil.evaluation.run import open_run
-from aml_mil.report.tables import format_figure_with_interval
+from aml_mil.report.numbers import format_figure_with_interval
 from benchmarks.study_choice import candidates, choose
 from benchmarks.study_layout import Study, title
 from benchmarks.study_tables import cell_of, markdown

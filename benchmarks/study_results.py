@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from aml_mil.evaluation.run import open_run
-from aml_mil.report.tables import format_figure_with_interval
+from aml_mil.report.numbers import format_figure_with_interval
 from benchmarks import study_sections as sections
 from benchmarks.study_choice import candidates, validation_figure
 from benchmarks.study_layout import Study, title

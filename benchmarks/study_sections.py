@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from aml_mil.evaluation.errors import EvaluationError
 from aml_mil.evaluation.run import open_run
 from aml_mil.report.label_fractions import label_fraction_table, read_label_fractions
+from aml_mil.report.numbers import signed_interval
 from aml_mil.report.run_tables import Table, attention_table, stress_table
-from aml_mil.report.tables import signed_interval
 from benchmarks.mil_benchmarks import PUBLISHED
 from benchmarks.study_bundle import delivered, robustness_rows
 from benchmarks.study_layout import RANDOM, TITLES, Encoder, title

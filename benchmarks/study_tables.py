@@ -7,14 +7,10 @@ from tabulate import tabulate
 from aml_mil.evaluation.assessment import assess
 from aml_mil.evaluation.bootstrap import MACRO, Interval
 from aml_mil.evaluation.differences import paired_intervals
+from aml_mil.evaluation.metrics import METRICS
 from aml_mil.evaluation.patients import PatientScores
-from aml_mil.report.tables import (
-    METRIC_TITLES,
-    PER_CLASS_METRICS,
-    TABLE_1_METRICS,
-    format_figure_with_interval,
-    signed_interval,
-)
+from aml_mil.report.numbers import format_figure_with_interval, signed_interval
+from aml_mil.report.tables import METRIC_TITLES, PER_CLASS_METRICS
 
 CAPTION = (
     "Mean ± s.d. over folds × seeds (95% interval over patients, seeds averaged). Last columns: "
@@ -35,12 +31,12 @@ def model_table(
         extra: Further columns: by title of the column, then of the row.
     """
     extra = extra or {}
-    header = ["model", *(METRIC_TITLES[m] for m in TABLE_1_METRICS)]
+    header = ["model", *(METRIC_TITLES[m] for m in METRICS)]
     header += [f"ROC-AUC − {name}" for name in baselines]
     rows = []
     for title, scores in {**models, **baselines}.items():
         found = assess(scores).macro
-        row = [title, *(format_figure_with_interval(found[m]) for m in TABLE_1_METRICS)]
+        row = [title, *(format_figure_with_interval(found[m]) for m in METRICS)]
         row += [
             "" if scores is theirs else signed_interval(roc_auc_difference(scores, theirs))
             for theirs in baselines.values()

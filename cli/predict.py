@@ -12,7 +12,7 @@ from cli.store_path import StorePath
 
 if TYPE_CHECKING:
     from aml_mil.cohort import Cohort
-    from aml_mil.evaluation.predict import CohortPrediction
+    from aml_mil.evaluation.cohort_prediction import CohortPrediction
     from aml_mil.mil.run_dir import Run
 
 
@@ -98,7 +98,8 @@ def _predict(
     run: "Run", source: "Path | Cohort", *, weights: str | None, out_dir: Path | None
 ) -> "CohortPrediction":
     """Draw a bar while images are embedded, and return the prediction."""
-    from aml_mil.evaluation.predict import CohortPrediction, predict_steps
+    from aml_mil.evaluation.cohort_prediction import CohortPrediction
+    from aml_mil.evaluation.predict import predict_steps
 
     steps = predict_steps(run, source, weights=weights, out_dir=out_dir)
     (prediction,) = results_of(
@@ -151,7 +152,8 @@ def _write_page(
 
 def _print(prediction: "CohortPrediction") -> None:
     from aml_mil.evaluation.scores import ALL_METRICS
-    from aml_mil.report.tables import METRIC_TITLES, format_figure_with_interval
+    from aml_mil.report.numbers import format_figure_with_interval
+    from aml_mil.report.tables import METRIC_TITLES
 
     rows = []
     for i, patient_id in enumerate(prediction.patient_ids):

@@ -12,7 +12,6 @@ from cli.progress import with_bar
 
 if TYPE_CHECKING:
     from aml_mil.giga.probe import ProbeResult
-    from aml_mil.report.label_fractions import CurvePoint
 
 
 @click.command(epilog=legend_of(ProbeConfig))
@@ -110,19 +109,19 @@ def _document(result: "ProbeResult") -> dict[str, Any]:
 
 
 def _rows(result: "ProbeResult") -> list[list[str]]:
+    from aml_mil.report.numbers import format_interval
+
     points = {(p.fraction, p.method, p.metric): p for p in result.points}
     keys = sorted({(p.fraction, p.method) for p in result.points})
     return [
         [
             f"{fraction:.0%} ({points[fraction, method, 'f1'].num_labels:.0f})",
             method,
-            *(_say(points[fraction, method, metric]) for metric in ("roc_auc", "f1", "pr_auc")),
+            *(
+                format_interval(point.mean, point.low, point.high)
+                for metric in ("roc_auc", "f1", "pr_auc")
+                for point in [points[fraction, method, metric]]
+            ),
         ]
         for fraction, method in keys
     ]
-
-
-def _say(point: "CurvePoint") -> str:
-    if point.low is None or point.high is None:
-        return f"{point.mean:.2f}"
-    return f"{point.mean:.2f} ({point.low:.2f}–{point.high:.2f})"

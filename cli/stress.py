@@ -15,8 +15,6 @@ from cli.progress import results_of
 if TYPE_CHECKING:
     from aml_mil.evaluation.stress import StressProgress, StressReport
 
-METRICS = ("f1", "roc_auc", "pr_auc")
-
 
 @click.command()
 @click.argument("run_path", metavar="RUN", type=click.Path(path_type=Path))
@@ -105,10 +103,11 @@ def _announced(
 
 
 def _print(report: "StressReport") -> None:
-    from aml_mil.report.tables import METRIC_TITLES, stress_rows
+    from aml_mil.evaluation.metrics import METRICS
+    from aml_mil.report.tables import METRIC_TITLES, stress_json, stress_rows
 
-    rows = stress_rows(report, METRICS)
-    print_table(rows, headers=["perturbation", "amount", *(METRIC_TITLES[m] for m in METRICS)])
+    titles = (METRIC_TITLES[metric] for metric in METRICS)
+    print_table(stress_rows(stress_json(report)), headers=["perturbation", "amount", *titles])
     click.echo(
         f"\n{report.num_patients} patients, {report.num_cells} cells, embedded again by "
         f"{report.engine} in {report.precision}: macro figures of the seeds' averaged predictions "

@@ -6,7 +6,7 @@ from aml_mil.evaluation.comparison import Comparison, RunToCompare, compare_runs
 from aml_mil.evaluation.differences import paired_intervals
 from aml_mil.evaluation.errors import EvaluationError
 from aml_mil.evaluation.floors import FloorCohort, mean_per_patient, predict_floors
-from aml_mil.evaluation.metrics import METRICS, Evaluation, Summary, evaluate
+from aml_mil.evaluation.metrics import METRICS
 from aml_mil.evaluation.patients import PatientScores, patient_scores
 from aml_mil.evaluation.predictions import (
     Predictions,
@@ -20,7 +20,6 @@ __all__ = [
     "METRICS",
     "Assessment",
     "Comparison",
-    "Evaluation",
     "EvaluationError",
     "Figure",
     "FloorCohort",
@@ -28,13 +27,11 @@ __all__ = [
     "PatientScores",
     "Predictions",
     "RunToCompare",
-    "Summary",
     "TableRow",
     "assess",
     "bootstrap_intervals",
     "compare_runs",
     "concatenate",
-    "evaluate",
     "format_figure",
     "mean_per_patient",
     "metrics_table",

@@ -2,9 +2,13 @@
 
 Shapes: S seeds, P patients, C classes, F folds.
 
-Mean and s.d. are over the (fold, seed) sets, as in `metrics`; the interval is that of the seeds'
-averaged probabilities, as in `bootstrap`. The calibration error is computed over all folds of a
-seed together, so its mean and s.d. are over the seeds.
+How a run's figures are put together stands here and nowhere else:
+
+- a class is scored one-vs-rest; macro is the plain mean over the classes;
+- a class that no test patient of a fold has, or all have, is undefined there and left out;
+- one set of figures per (fold, seed); mean and s.d. are over these sets, the s.d. with n - 1;
+- the calibration error is that of all folds of a seed together; its mean and s.d. are over seeds;
+- the interval is that of the seeds' averaged probabilities, as in `bootstrap`.
 """
 
 from collections.abc import Mapping

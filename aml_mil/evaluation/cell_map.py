@@ -4,21 +4,21 @@ Shapes: M cells, D features.
 """
 
 import warnings
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, silhouette_score
 
 from aml_mil.evaluation.errors import EvaluationError
+from aml_mil.neighbours import predict_by_neighbours
 from stores import FeatureStore
 
 FloatArray = npt.NDArray[np.float64]
 
-NUM_NEIGHBOURS = 20
 MAX_CELLS = 6000
 
 
@@ -106,7 +106,14 @@ def map_cells(cells: NamedCells, *, name: str, seed: int = 0) -> CellMap:
         seed: Of the UMAP.
     """
     types = np.array(cells.cell_types)
-    predicted = predict_by_neighbours(cells)
+    features = torch.from_numpy(cells.features)
+    predicted = predict_by_neighbours(
+        features,
+        features,
+        cells.cell_types,
+        query_patients=cells.patient_ids,
+        bank_patients=cells.patient_ids,
+    )
     with warnings.catch_warnings():
         # A type that no cell is called, or few cells have, is no cause for alarm here.
         warnings.simplefilter("ignore", UserWarning)
@@ -119,27 +126,6 @@ def map_cells(cells: NamedCells, *, name: str, seed: int = 0) -> CellMap:
         knn_accuracy=float(accuracy_score(types, predicted)),
         knn_balanced_accuracy=float(balanced),
     )
-
-
-def predict_by_neighbours(
-    cells: NamedCells, *, num_neighbours: int = NUM_NEIGHBOURS
-) -> npt.NDArray[np.str_]:
-    """Give each cell the type that most of its nearest cells of other patients have.
-
-    Nearness is the cosine; of types equally frequent the one with the nearest cell wins.
-    """
-    unit = cells.features / np.linalg.norm(cells.features, axis=1, keepdims=True).clip(1e-12)
-    owners = np.array(cells.patient_ids)
-    predicted = []
-    for first in range(0, len(unit), 1000):
-        block = slice(first, first + 1000)
-        similarity = unit[block] @ unit.T
-        similarity[owners[block, None] == owners[None]] = -np.inf
-        nearest = np.argsort(-similarity, axis=1, kind="stable")[:, :num_neighbours]
-        for row, order in zip(similarity, nearest, strict=True):
-            found = [cells.cell_types[i] for i in order if np.isfinite(row[i])]
-            predicted.append(Counter(found).most_common(1)[0][0])
-    return np.array(predicted)
 
 
 def _silhouette(features: npt.NDArray[np.float32], types: npt.NDArray[np.str_]) -> float | None:

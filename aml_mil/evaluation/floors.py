@@ -98,6 +98,36 @@ def mean_per_patient(values: npt.NDArray[Any], offsets: npt.NDArray[np.int64]) -
     )
 
 
+def predict_by_colour(
+    colours: FloatArray,
+    changed: FloatArray,
+    *,
+    targets: npt.NDArray[np.int64],
+    folds: npt.NDArray[np.int64],
+    num_classes: int,
+) -> FloatArray:
+    """Predict patients of changed colour by the floor that has seen other folds unchanged.
+
+    Args:
+        colours: Of each patient, [P, 6].
+        changed: Of each patient under M changes, [M, P, 6].
+        targets: Class of each patient, [P].
+        folds: Fold in which each patient is tested, [P].
+        num_classes: C.
+
+    Returns:
+        Probabilities, [M, P, C].
+    """
+    probabilities = np.zeros((*changed.shape[:2], num_classes))
+    for fold in np.unique(folds):
+        test, fitted = np.flatnonzero(folds == fold), folds != fold
+        model = floor_model().fit(colours[fitted], targets[fitted])
+        known = np.array(_columns(model))
+        for found, patients in zip(probabilities, changed, strict=True):
+            found[np.ix_(test, known)] = model.predict_proba(patients[test])
+    return probabilities
+
+
 def floor_model() -> Pipeline:
     """Build what a floor is: a logistic regression on standardised figures, classes balanced."""
     return make_pipeline(

@@ -6,7 +6,6 @@ Shapes: R replicates, P patients, C classes.
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import numpy.typing as npt
 from aml_mil.cohort import Cohort
 from aml_mil.cohort.errors import name_some
 from aml_mil.embedding import EmbedProgress
-from aml_mil.evaluation.assessment import Assessment, assess
+from aml_mil.evaluation.cohort_prediction import CohortPrediction
 from aml_mil.evaluation.errors import EvaluationError
 from aml_mil.evaluation.new_patients import (
     Embedded,
@@ -27,119 +26,12 @@ from aml_mil.evaluation.new_patients import (
 )
 from aml_mil.evaluation.ood import TrainingPatients
 from aml_mil.evaluation.ood_run import read_training_patients
-from aml_mil.evaluation.patient_cells import CellTally, PatientCells, read_bag
-from aml_mil.evaluation.patients import PatientScores
-from aml_mil.evaluation.predictions import PROBABILITY_PREFIX
-from aml_mil.files import write_csv
+from aml_mil.evaluation.patient_cells import CellTally, read_bag
 from aml_mil.mil.head import Head
-from aml_mil.mil.run_dir import (
-    METRICS_FILE,
-    PREDICTIONS_FILE,
-    Run,
-    write_json,
-)
+from aml_mil.mil.run_dir import Run
 from stores import NotAStoreError, open_store
 
 FloatArray = npt.NDArray[np.float64]
-
-SD_PREFIX = "sd_"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class CohortPrediction:
-    """What a run says about patients.
-
-    Attributes:
-        classes: C names.
-        patient_ids: P ids.
-        labels: Known labels, None where there is none.
-        by_replicate: Probabilities by every head, [R, P, C].
-        known: Patients of this prediction that the run was itself fitted on, by id.
-        cells: What was seen of each patient's cells.
-        false_warnings: Share of patients like the training patients that would be called far, in
-            expectation; None where the training patients are not known any more.
-        not_judged: Why no distance could be measured; "" where it could.
-    """
-
-    classes: tuple[str, ...]
-    patient_ids: tuple[str, ...]
-    labels: tuple[str | None, ...]
-    by_replicate: FloatArray
-    known: tuple[str, ...]
-    cells: tuple[PatientCells, ...]
-    false_warnings: float | None
-    not_judged: str
-
-    @property
-    def far(self) -> tuple[str, ...]:
-        """Patients far from the training patients; their predictions mean little."""
-        pairs = zip(self.patient_ids, self.cells, strict=True)
-        return tuple(patient_id for patient_id, cells in pairs if cells.is_far)
-
-    @property
-    def probabilities(self) -> FloatArray:
-        """Mean over the replicates, [P, C]."""
-        mean: FloatArray = self.by_replicate.mean(axis=0)
-        return mean
-
-    @property
-    def predicted(self) -> tuple[str, ...]:
-        """Most probable class of each patient."""
-        return tuple(self.classes[c] for c in self.probabilities.argmax(axis=1))
-
-    @property
-    def scores(self) -> PatientScores | None:
-        """The labelled patients as one fold, every replicate a seed; None without labels."""
-        rows = [i for i, label in enumerate(self.labels) if label is not None]
-        if not rows:
-            return None
-        targets = [self.classes.index(label) for label in self.labels if label is not None]
-        return PatientScores(
-            classes=self.classes,
-            patient_ids=tuple(self.patient_ids[i] for i in rows),
-            targets=np.array(targets, dtype=np.int64),
-            folds=np.zeros(len(rows), dtype=np.int64),
-            seeds=tuple(range(len(self.by_replicate))),
-            probabilities=self.by_replicate[:, rows],
-        )
-
-    @property
-    def assessment(self) -> Assessment | None:
-        """Every metric of the labelled patients with intervals; None without labels."""
-        return None if self.scores is None else assess(self.scores)
-
-    def write(self, folder: Path) -> Assessment | None:
-        """Write predictions.csv and, with labels, metrics.json; returns what the latter holds."""
-        folder.mkdir(parents=True, exist_ok=True)
-        write_csv(folder / PREDICTIONS_FILE, *self.rows())
-        assessment = self.assessment
-        if assessment is not None:
-            document = {**assessment.to_json(), "num_patients": assessment.num_patients}
-            write_json(folder / METRICS_FILE, document)
-        return assessment
-
-    def rows(self) -> tuple[list[str], list[list[str]]]:
-        """Return header and rows of predictions.csv.
-
-        Id, label, predicted class, mean and s.d. of the probabilities, distance from the training
-        patients (above 1: far; empty: not measured).
-        """
-        header = ["patient_id", "label", "predicted"]
-        header += [f"{PROBABILITY_PREFIX}{name}" for name in self.classes]
-        header += [f"{SD_PREFIX}{name}" for name in self.classes]
-        header.append("distance")
-        means, sds = self.probabilities, self.by_replicate.std(axis=0)
-        rows = [
-            [
-                patient_id,
-                self.labels[i] or "",
-                self.predicted[i],
-                *(repr(float(x)) for x in (*means[i], *sds[i])),
-                "" if (distance := self.cells[i].distance) is None else repr(distance),
-            ]
-            for i, patient_id in enumerate(self.patient_ids)
-        ]
-        return header, rows
 
 
 def predict_source(

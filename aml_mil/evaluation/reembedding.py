@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -31,10 +31,20 @@ from aml_mil.runtime import DeviceError, count_cores
 from stores import StoreError, open_store
 
 Change: TypeAlias = Callable[[RgbImage], RgbImage]
+Float32Array: TypeAlias = npt.NDArray[np.float32]
 
 LOOKAHEAD = 64
 # More than any engine needs to repay its start.
 MANY_ENCODINGS = 100_000
+
+
+class Reembedded(NamedTuple):
+    """One patient under changes of the images."""
+
+    probabilities: FloatArray
+    """[changes, S, C]."""
+    colours: FloatArray
+    """Mean and s.d. of R, G, B over all pixels of the changed images, [changes, 6]."""
 
 
 class Reembedding:
@@ -104,27 +114,30 @@ class Reembedding:
         changes: Sequence[Callable[[RgbImage], RgbImage]],
         *,
         fold: int,
-    ) -> FloatArray:
+    ) -> Reembedded:
         """Predict a patient under changes of the images, by the heads of one fold.
 
         Args:
             images: n images.
             changes: What is done to every image, by turns.
             fold: Where the patient was tested.
-
-        Returns:
-            Probabilities, [changes, S, C].
         """
         place = fold if len(self._engines) > 1 else 0
         changed = (partial(change, image) for change in changes for image in images)
-        ready: Iterator[RgbImage] = map_ahead(
-            _call, changed, workers=count_cores(), lookahead=LOOKAHEAD
+        measured = map_ahead(
+            _change_and_measure, changed, workers=count_cores(), lookahead=LOOKAHEAD
         )
+        colours: list[Float32Array] = []
+        ready = _keep_colours(measured, colours)
         if (reference := self._references[place]) is not None:
             ready = _normalise(ready, reference, num_cells=len(images))
         stored = np.concatenate(list(self._encode(ready, place=place))).astype(self._dtypes[place])
         parts = stored.reshape(len(changes), len(images), *stored.shape[1:])
-        return np.stack([apply_heads(self._heads[fold], part) for part in parts])
+        of_cells = np.stack(colours).reshape(len(changes), len(images), -1)
+        return Reembedded(
+            np.stack([apply_heads(self._heads[fold], part) for part in parts]),
+            np.stack([pool_colours(part) for part in of_cells]),
+        )
 
     def _encode(
         self, images: Iterable[RgbImage], *, place: int
@@ -163,8 +176,18 @@ def _normalise(
         yield from (match_colour(image, own, np.array(reference)) for image in patient)
 
 
-def _call(change: Callable[[], RgbImage]) -> RgbImage:
-    return change()
+def _change_and_measure(change: Callable[[], RgbImage]) -> tuple[RgbImage, Float32Array]:
+    image = change()
+    return image, measure_colour(image)
+
+
+def _keep_colours(
+    measured: Iterable[tuple[RgbImage, Float32Array]], colours: list[Float32Array]
+) -> Iterator[RgbImage]:
+    """Pass images on and keep their colours."""
+    for image, colour in measured:
+        colours.append(colour)
+        yield image
 
 
 def _follow_store(document: Mapping[str, Any], encoder: Encoder, *, device: str) -> Numerics:

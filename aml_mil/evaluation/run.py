@@ -36,7 +36,7 @@ from stores import FeatureStore, open_store
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from aml_mil.evaluation.predict import CohortPrediction
+    from aml_mil.evaluation.cohort_prediction import CohortPrediction
 
 
 def open_run(path: str | Path) -> "OpenRun":

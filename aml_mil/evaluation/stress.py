@@ -4,11 +4,12 @@ Shapes: n cells of one patient, S seeds, P patients, D features, C classes.
 
 The test patients' images are embedded again under each perturbation and predicted by the heads of
 the fold that tested them. A model that reads the stain falls when every patient's colour is brought
-to the cohort's; a model that reads form does not.
+to the cohort's; a model that reads form does not. Beside it stands the floor of colour, fitted on
+the unchanged patients of the other folds: how far a model falls that reads nothing else.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from aml_mil.evaluation.assessment import Assessment, assess
 from aml_mil.evaluation.bootstrap import MACRO, Interval, Intervals
 from aml_mil.evaluation.differences import paired_intervals
 from aml_mil.evaluation.errors import EvaluationError
+from aml_mil.evaluation.floors import predict_by_colour
 from aml_mil.evaluation.patients import PatientScores, patient_scores
 from aml_mil.evaluation.perturbations import (
     PERTURBATIONS,
@@ -78,11 +80,13 @@ class Fall:
         perturbation: The change.
         assessment: Every metric under it.
         difference: Changed - unchanged, paired over patients, by metric, then by class and macro.
+        floor: Every metric of the floor of colour under it; None where there is no floor.
     """
 
     perturbation: Perturbation
     assessment: Assessment
     difference: Intervals
+    floor: Assessment | None
 
     @property
     def roc_auc(self) -> Interval:
@@ -105,6 +109,8 @@ class StressReport:
     Attributes:
         unchanged: Every metric of the same cells, embedded again without a change.
         falls: By perturbation, in the order of `PERTURBATIONS`.
+        floor: Of the floor of colour, without a change; None where the run has patients that no
+            fold tests, whose colours it would need.
         num_patients: Patients.
         num_cells: Cells embedded under each perturbation.
         engine: What embedded them.
@@ -113,6 +119,7 @@ class StressReport:
 
     unchanged: Assessment
     falls: Mapping[str, Fall]
+    floor: Assessment | None
     num_patients: int
     num_cells: int
     engine: str
@@ -175,6 +182,7 @@ def stress(
     colours = np.stack([stressed.measure(patient) for patient in patients])
     cohort_colour = colours.mean(axis=0)
     found = np.empty((1 + len(chosen), len(scores.seeds), len(patients), len(scores.classes)))
+    tints = np.empty((1 + len(chosen), len(patients), 6))
     done = num_cells = 0
     for row, patient in enumerate(patients):
         changes = [_leave] + [
@@ -189,14 +197,19 @@ def stress(
             for name in chosen
         ]
         images = stressed.images(patient)
-        found[:, :, row] = stressed.predict(images, changes, fold=int(scores.folds[row]))
+        found[:, :, row], tints[:, row] = stressed.predict(
+            images, changes, fold=int(scores.folds[row])
+        )
         num_cells += len(images)
         done += stressed.num_files(patient) * len(changes)
         yield StressProgress(cells_done=done, cells_total=total)
     by_name = {
-        name: _with(scores, probabilities)
+        name: replace(scores, probabilities=probabilities)
         for name, probabilities in zip((UNCHANGED, *chosen), found, strict=True)
     }
+    has_floor = len(patients) == run.document["num_patients"]
+    floors = _colour_floors(scores, tints, seed=config.seed) if has_floor else [None] * len(tints)
+    by_colour = dict(zip((UNCHANGED, *chosen), floors, strict=True))
     yield StressReport(
         unchanged=assess(by_name[UNCHANGED], seed=config.seed),
         falls={
@@ -204,9 +217,11 @@ def stress(
                 perturbation=PERTURBATIONS[name],
                 assessment=assess(by_name[name], seed=config.seed),
                 difference=paired_intervals(by_name[name], by_name[UNCHANGED], seed=config.seed),
+                floor=by_colour[name],
             )
             for name in chosen
         },
+        floor=by_colour[UNCHANGED],
         num_patients=len(patients),
         num_cells=num_cells,
         engine=stressed.numerics.engine,
@@ -241,15 +256,16 @@ def _patients_of(scores: PatientScores, cohort: Cohort, run: Run) -> list[Patien
     return [by_id[patient_id] for patient_id in scores.patient_ids]
 
 
-def _with(scores: PatientScores, probabilities: FloatArray) -> PatientScores:
-    return PatientScores(
-        classes=scores.classes,
-        patient_ids=scores.patient_ids,
+def _colour_floors(scores: PatientScores, colours: FloatArray, *, seed: int) -> list[Assessment]:
+    """Assess the floor of colour under each change, [changes, P, 6]; the first is none."""
+    found = predict_by_colour(
+        colours[0],
+        colours,
         targets=scores.targets,
         folds=scores.folds,
-        seeds=scores.seeds,
-        probabilities=probabilities,
+        num_classes=len(scores.classes),
     )
+    return [assess(replace(scores, seeds=(0,), probabilities=p[None]), seed=seed) for p in found]
 
 
 def _say(fall: Fall) -> str:

@@ -18,6 +18,7 @@ from aml_mil.evaluation.bootstrap import Interval
 from aml_mil.evaluation.curves import Curve
 from aml_mil.report.drawing import GREY, KIND_COLOURS, PALETTE
 from aml_mil.report.label_fractions import CurvePoint
+from aml_mil.report.numbers import format_interval
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -78,7 +79,8 @@ def curve_chart(curves: Sequence[Curve], areas: Mapping[str, Interval], *, kind:
         line = plot.line(
             "x", "y", source=ColumnDataSource(columns), color=colour, line_width=2.5, line_dash=dash
         )
-        area = _interval(areas[curve.label])
+        found = areas[curve.label]
+        area = format_interval(found.estimate, found.low, found.high)
         label = shorten(curve.label, MAX_ENTRY - len(area) - 1)
         entries.append((f"{label} {area}", [line, band]))
         tips = [("class", "@label"), (titles[0], "@x{0.00}"), (titles[1], "@y{0.00}")]
@@ -281,12 +283,6 @@ def _add_legend(plot: Any, entries: Sequence[tuple[str, list[Any]]]) -> None:
         padding=4,
     )
     plot.add_layout(legend, "below")
-
-
-def _interval(interval: Interval) -> str:
-    if interval.estimate is None or interval.low is None or interval.high is None:
-        return "–"
-    return f"{interval.estimate:.2f} ({interval.low:.2f}–{interval.high:.2f})"
 
 
 def _or_estimate(value: float | None, interval: Interval) -> float:

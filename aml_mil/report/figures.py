@@ -17,6 +17,7 @@ from aml_mil.evaluation.bootstrap import UNDEFINED, Interval
 from aml_mil.evaluation.cell_map import CellMap
 from aml_mil.evaluation.curves import Curve
 from aml_mil.report.drawing import GREY, KIND_COLOURS, PALETTE, panels, styled
+from aml_mil.report.numbers import format_interval, format_number, signed_interval
 
 MAX_NAMED_TYPES = len(PALETTE)
 SHORT_NAME = 6  # names of so many letters fit below a column
@@ -59,7 +60,8 @@ def curve_figure(
         for c, curve in enumerate(of_run):
             colour = PALETTE[c % len(PALETTE)]
             step = {"roc": "default", "pr": "steps-pre"}[kind]
-            label = f"{curve.label} {_interval_text(areas[name][curve.label])}"
+            area = areas[name][curve.label]
+            label = f"{curve.label} {format_interval(area.estimate, area.low, area.high)}"
             start = {"roc": [0.0], "pr": []}[kind]  # the rise at a false positive rate of 0
             x, y = ([*start, *values] for values in (curve.x, curve.y))
             ax.plot(x, y, color=colour, drawstyle=step, lw=1.6, label=label)
@@ -91,9 +93,8 @@ def attention_figure(found: Mapping[str, AttentionByType]) -> Figure:
         ax.set_xlim(_attention_limits(found))
         if place % 2 == 1:
             ax.set_yticklabels([])
-        gap = by_type.gap
-        text = "–" if gap.estimate is None else _interval_text(gap, sign="+")
-        ax.set_title(f"{_wrap(name)}\ngap {text}")
+        gap = signed_interval(by_type.gap).replace("-", "−")
+        ax.set_title(f"{_wrap(name)}\ngap {gap}")
     present = {t.kind or "other" for by_type in found.values() for t in by_type.types}
     handles = [
         Line2D([], [], color=colour, marker="o", ms=5.5, lw=1.6, label=kind)
@@ -128,7 +129,7 @@ def cell_map_figure(maps: Sequence[CellMap]) -> Figure:
         ax.set(xticks=[], yticks=[])
         ax.spines[["left", "bottom"]].set_visible(False)
         value = cell_map.silhouette
-        silhouette = "–" if value is None else f"{value:.2f}".replace("-", "−")
+        silhouette = format_number(value).replace("-", "−")
         ax.set_title(
             f"{_wrap(cell_map.name)}\nsilhouette {silhouette}, kNN {cell_map.knn_accuracy:.2f} "
             f"(balanced {cell_map.knn_balanced_accuracy:.2f})"
@@ -209,17 +210,6 @@ def _attention_limits(found: Mapping[str, AttentionByType]) -> tuple[float, floa
     ]
     low, high = min([0.8, *shown]), max([1.2, *shown])
     return low - 0.03 * (high - low), high + 0.03 * (high - low)
-
-
-def _interval_text(interval: Interval, *, sign: str = "") -> str:
-    if interval.estimate is None or interval.low is None or interval.high is None:
-        return "–"
-    estimate, low, high = (
-        f"{x:{sign}.2f}" for x in (interval.estimate, interval.low, interval.high)
-    )
-    if sign:
-        return f"{estimate} ({low} to {high})".replace("-", "−")
-    return f"{estimate} ({low}–{high})"
 
 
 def _wrap(name: str) -> str:

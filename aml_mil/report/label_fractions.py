@@ -7,8 +7,10 @@ from pathlib import Path
 from types import MappingProxyType
 
 from aml_mil.evaluation.errors import EvaluationError
+from aml_mil.evaluation.metrics import METRICS
+from aml_mil.report.numbers import NONE, format_interval
 from aml_mil.report.run_tables import Table
-from aml_mil.report.tables import METRIC_TITLES, TABLE_1_METRICS
+from aml_mil.report.tables import METRIC_TITLES
 
 CURVES_FILE = "probe_curves.csv"
 METHOD_NAMES = MappingProxyType(
@@ -75,13 +77,15 @@ def label_fraction_table(points: Sequence[CurvePoint]) -> Table:
     rows: dict[tuple[str, str], dict[str, str]] = {}
     for point in points:
         share = f"{point.fraction:.0%} ({point.num_labels:.0f})"
-        rows.setdefault((point.title, share), {})[point.metric] = _figure(point)
+        rows.setdefault((point.title, share), {})[point.metric] = format_interval(
+            point.mean, point.low, point.high
+        )
     return Table(
         caption="Macro figures with a share of the labels: mean over draws of the labels "
         "(95% interval over test patients)",
-        header=("method", "known labels", *(METRIC_TITLES[m] for m in TABLE_1_METRICS)),
+        header=("method", "known labels", *(METRIC_TITLES[m] for m in METRICS)),
         rows=tuple(
-            (*place, *(found.get(metric, "–") for metric in TABLE_1_METRICS))
+            (*place, *(found.get(metric, NONE) for metric in METRICS))
             for place, found in rows.items()
         ),
     )
@@ -102,9 +106,3 @@ def _point(row: dict[str, str]) -> CurvePoint:
 
 def _optional(text: str) -> float | None:
     return float(text) if text else None
-
-
-def _figure(point: CurvePoint) -> str:
-    if point.low is None or point.high is None:
-        return f"{point.mean:.2f}"
-    return f"{point.mean:.2f} ({point.low:.2f}–{point.high:.2f})"

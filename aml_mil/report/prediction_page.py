@@ -6,9 +6,9 @@ from typing import Any
 
 from aml_mil.cohort import Cohort
 from aml_mil.cohort.errors import name_some
+from aml_mil.evaluation.cohort_prediction import CohortPrediction
 from aml_mil.evaluation.ood import MIN_CELLS
 from aml_mil.evaluation.patient_cells import PatientCells
-from aml_mil.evaluation.predict import CohortPrediction
 from aml_mil.report.cells import (
     GALLERY_SIDE_PX,
     Gallery,

@@ -3,15 +3,28 @@
 import shlex
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from aml_mil.embedding import EmbedConfig
 from aml_mil.embedding.preprocessing import follow_preparation
 from aml_mil.embedding.views import view_set
+from aml_mil.evaluation.errors import EvaluationError
 from aml_mil.evaluation.run import OpenRun
 from aml_mil.mil.run_dir import CONFIG_FILE, FOLDS_FILE
+from stores import StoreError
 
 DISTRIBUTION = "aml-mil"
+SIZE = "image_size_px"
+# Flags of embed, and what a store's numerics call them.
+NUMERICS_FLAGS = MappingProxyType(
+    {
+        "--engine": "engine",
+        "--precision": "compute_dtype",
+        "--device": "device_type",
+        "--batch-size": "batch_size",
+    }
+)
 
 
 class Provenance(NamedTuple):
@@ -46,23 +59,50 @@ def provenance_of(run: OpenRun) -> Provenance:
 
 
 def _commands(run: OpenRun, document: Mapping[str, Any]) -> tuple[str, ...]:
+    stores = document["stores"]
+    # Imported features have no size: no encoder of ours made them.
     commands = [
-        _line(
-            *("embed", "COHORT", "--encoder", store["encoder"], "--weights", store["weights"]),
-            *("--image-size", store["preprocessing"].get("image_size_px", "PX")),
-            *("--views", view_set(tuple(store["views"]))),
-            *_preparation(store["preprocessing"]),
-            *("--dtype", store["dtype"], "--out", store["path"]),
-        )
-        for store in document["stores"]
-        if store["preprocessing"]
+        _embed_command(run, place)
+        for place, store in enumerate(stores)
+        if SIZE in store["preprocessing"]
     ]
-    names = [store["path"] for store in document["stores"]]
-    store = names[0] if len(names) == 1 else _common_name(names)
-    settings = ("--config", run.path / CONFIG_FILE, "--folds", run.path / FOLDS_FILE)
-    commands.append(_line("fit-mil", store, *settings, "--out", run.path))
+    names = [store["path"] for store in stores]
+    words: list[object] = ["fit-mil", names[0] if len(names) == 1 else _common_name(names)]
+    words += ["--config", run.path / CONFIG_FILE, "--folds", run.path / FOLDS_FILE]
+    words += ["--allow-transductive"] if document["leakage"] == "transductive" else []
+    commands.append(_line(*words, "--out", run.path))
     commands.append(_line("report", run.path, "--cohort", "COHORT", "--out", "report.html"))
     return tuple(commands)
+
+
+def _embed_command(run: OpenRun, place: int) -> str:
+    store = run.store_document(place)
+    preprocessing = store["preprocessing"]
+    layer = preprocessing.get("layer")
+    return _line(
+        *("embed", "COHORT", "--encoder", store["encoder"], "--weights", store["weights"]),
+        *("--image-size", preprocessing[SIZE]),
+        *(("--features", "map") if len(run.run.document["feature_shape"]) > 1 else ()),
+        *(("--layer", layer) if layer else ()),
+        *("--views", view_set(tuple(store["views"]))),
+        *_preparation(preprocessing),
+        *_arithmetic(run, place),
+        *("--dtype", store["dtype"], "--out", store["path"]),
+    )
+
+
+def _arithmetic(run: OpenRun, place: int) -> list[object]:
+    """Say how a store was computed; nothing where it is gone, as the run does not know it."""
+    try:
+        with run.store(place) as store:
+            numerics = store.manifest.numerics
+    except (EvaluationError, StoreError):
+        return []
+    found = [(flag, numerics.get(name)) for flag, name in NUMERICS_FLAGS.items()]
+    words: list[object] = [
+        word for flag, value in found if value is not None for word in (flag, value)
+    ]
+    return [*words, "--compile"] if numerics.get("compiled") else words
 
 
 def _preparation(preprocessing: Mapping[str, Any]) -> list[str]:

@@ -17,6 +17,7 @@ from aml_mil.evaluation.comparison import Comparison, compare_runs
 from aml_mil.evaluation.confusion import confusion
 from aml_mil.evaluation.curves import precision_recall_curves, roc_curves
 from aml_mil.evaluation.kinds import shipped_kinds
+from aml_mil.evaluation.metrics import METRICS
 from aml_mil.evaluation.run import OpenRun
 from aml_mil.mil.run_dir import HISTORY_FILE
 from aml_mil.report.charts import (
@@ -38,7 +39,7 @@ from aml_mil.report.run_tables import (
     stress_table,
     type_table,
 )
-from aml_mil.report.tables import METRIC_TITLES, TABLE_1_METRICS
+from aml_mil.report.tables import METRIC_TITLES
 from aml_mil.report.thumbnails import Thumbnails
 
 MAP_SIDE_PX = 64
@@ -157,7 +158,7 @@ def _summary(
 
 def _with_titles(sentence: str) -> str:
     """Call metrics by the names that the tables have."""
-    for metric in TABLE_1_METRICS:
+    for metric in METRICS:
         sentence = sentence.replace(f"{metric} ", f"{METRIC_TITLES[metric]} ")
     return sentence
 

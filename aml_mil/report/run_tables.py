@@ -2,21 +2,21 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from aml_mil.evaluation.attention import AttentionByType
 from aml_mil.evaluation.bootstrap import MACRO
 from aml_mil.evaluation.comparison import Comparison, Row
 from aml_mil.evaluation.errors import EvaluationError
-from aml_mil.evaluation.stress import UNCHANGED
+from aml_mil.evaluation.metrics import METRICS
+from aml_mil.report.numbers import NONE, format_figure_with_interval, format_interval
 from aml_mil.report.tables import (
+    COLOUR_FLOOR,
     METRIC_TITLES,
     PER_CLASS_METRICS,
-    TABLE_1_METRICS,
-    format_figure_with_interval,
+    stress_rows,
 )
 
 STRESS_FILE = "stress.json"
@@ -45,8 +45,8 @@ def result_tables(comparison: Comparison) -> tuple[Table, Table]:
     macro = comparison.of_group(MACRO)
     first = Table(
         caption=f"Macro average over the classes: {caption}",
-        header=("model", *(METRIC_TITLES[m] for m in TABLE_1_METRICS)),
-        rows=tuple((_name(row), *_texts(row, TABLE_1_METRICS)) for row in macro),
+        header=("model", *(METRIC_TITLES[m] for m in METRICS)),
+        rows=tuple((_name(row), *_texts(row, METRICS)) for row in macro),
         soft_rows=frozenset(i for i, row in enumerate(macro) if row.is_floor),
     )
     rows = [row for label in comparison.classes for row in comparison.of_group(label)]
@@ -68,9 +68,8 @@ def attention_table(by_type: AttentionByType) -> Table:
         rows=tuple(
             (
                 t.cell_type,
-                t.kind or "–",
-                f"{t.attention.estimate or 0:.2f} ({_plain(t.attention.low)}–"
-                f"{_plain(t.attention.high)})",
+                t.kind or NONE,
+                format_interval(t.attention.estimate, t.attention.low, t.attention.high),
                 str(t.num_cells),
                 str(t.num_patients),
             )
@@ -99,22 +98,17 @@ def stress_table(folder: Path) -> tuple[Table, tuple[str, ...]] | None:
         return None
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-        rows = [(UNCHANGED, "", *(_average(document[UNCHANGED], m) for m in TABLE_1_METRICS))]
-        for name, fall in document["perturbations"].items():
-            cells = (
-                f"{_average(fall, m)} ({_change(fall['difference'][m][MACRO])})"
-                for m in TABLE_1_METRICS
-            )
-            rows.append((name, fall["amount"], *cells))
+        rows = tuple(stress_rows(document))
         sentences = tuple(map(str, document["sentences"]))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         message = f"{path} is not as `aml-mil stress` writes it ({error}); run stress again"
         raise EvaluationError(message) from error
     table = Table(
         caption="Macro figures with changed stain, light and optics (change against unchanged, "
-        "paired 95% interval over patients)",
-        header=("change", "amount", *(METRIC_TITLES[m] for m in TABLE_1_METRICS)),
-        rows=tuple(rows),
+        "paired 95% interval over patients); the floor of colour sees each patient's colour alone",
+        header=("change", "amount", *(METRIC_TITLES[m] for m in METRICS)),
+        rows=rows,
+        soft_rows=frozenset(i for i, row in enumerate(rows) if row[0] == COLOUR_FLOOR),
     )
     return table, sentences
 
@@ -125,22 +119,6 @@ def _name(row: Row) -> str:
 
 def _texts(row: Row, metrics: Sequence[str]) -> tuple[str, ...]:
     return tuple(format_figure_with_interval(row.figures.get(metric)) for metric in metrics)
-
-
-def _average(assessment: Mapping[str, Any], metric: str) -> str:
-    return _plain(assessment["macro"][metric]["averaged"])
-
-
-def _change(interval: Mapping[str, float | None]) -> str:
-    values = [interval[name] for name in ("estimate", "low", "high")]
-    known = [value for value in values if value is not None]
-    if len(known) < len(values):
-        return "–"
-    return "{:+.2f}, {:+.2f} to {:+.2f}".format(*known)
-
-
-def _plain(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}"
 
 
 def median_and_range(values: Sequence[int]) -> str:

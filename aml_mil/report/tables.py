@@ -1,20 +1,25 @@
 """Comparisons as tables for the terminal, Markdown, LaTeX and CSV."""
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 from tabulate import tabulate
 
-from aml_mil.evaluation.assessment import Figure
 from aml_mil.evaluation.bootstrap import MACRO, Interval, Intervals
 from aml_mil.evaluation.comparison import Comparison, PairedDifferences, Row
+from aml_mil.evaluation.metrics import METRICS
 from aml_mil.evaluation.stress import UNCHANGED, StressReport
+from aml_mil.report.numbers import (
+    format_figure_with_interval,
+    format_number,
+    signed_interval,
+)
 
 Style = Literal["text", "markdown", "latex"]
 
-TABLE_1_METRICS = ("f1", "roc_auc", "pr_auc")
 PER_CLASS_METRICS = ("f1", "precision", "recall", "roc_auc", "pr_auc")
 CSV_HEADER = ("group", "name", "kind", "metric", "mean", "sd", "averaged", "low", "high", "best")
+COLOUR_FLOOR = "floor: colour"
 METRIC_TITLES = {
     "f1": "F1",
     "roc_auc": "ROC-AUC",
@@ -41,8 +46,8 @@ _LATEX_SPECIAL = str.maketrans(
 def table_1(comparison: Comparison, *, style: Style) -> str:
     """Lay out the macro figures of every run, floors below."""
     rows = comparison.of_group(MACRO)
-    header = ["model", *(METRIC_TITLES[m] for m in TABLE_1_METRICS)]
-    return _table([_cells(row, TABLE_1_METRICS, style) for row in rows], header, style)
+    header = ["model", *(METRIC_TITLES[m] for m in METRICS)]
+    return _table([_cells(row, METRICS, style) for row in rows], header, style)
 
 
 def per_class_table(comparison: Comparison, *, style: Style) -> str:
@@ -61,10 +66,10 @@ def paired_table(paired: Sequence[PairedDifferences], *, style: Style) -> str:
     body = []
     for pair in paired:
         cells = [f"{pair.first} − {pair.second}"]
-        for metric in TABLE_1_METRICS:
+        for metric in METRICS:
             cells.append(signed_interval(pair.intervals[metric][MACRO]))
         body.append([_escape(cell, style) for cell in cells])
-    return _table(body, ["difference", *(METRIC_TITLES[m] for m in TABLE_1_METRICS)], style)
+    return _table(body, ["difference", *(METRIC_TITLES[m] for m in METRICS)], style)
 
 
 def csv_rows(comparison: Comparison) -> list[tuple[object, ...]]:
@@ -81,16 +86,6 @@ def csv_rows(comparison: Comparison) -> list[tuple[object, ...]]:
         for row in comparison.rows
         for metric, figure in row.figures.items()
     ]
-
-
-def format_figure_with_interval(figure: Figure | None) -> str:
-    """Write ``0.88 ± 0.04 (0.80–0.94)`` as far as it is defined."""
-    if figure is None or figure.mean is None:
-        return "–"
-    spread = "" if figure.sd is None else f" ± {figure.sd:.2f}"
-    if figure.low is None or figure.high is None:
-        return f"{figure.mean:.2f}{spread}"
-    return f"{figure.mean:.2f}{spread} ({figure.low:.2f}–{figure.high:.2f})"
 
 
 def _cells(row: Row, metrics: Sequence[str], style: Style) -> list[str]:
@@ -156,18 +151,27 @@ def _floors_json(comparison: Comparison) -> dict[str, dict[str, object]]:
     return floors
 
 
-def stress_rows(report: StressReport, metrics: Sequence[str]) -> list[list[str]]:
-    """Return the macro figures without a change, then under each, with the change's interval."""
-    figures = report.unchanged.macro
-    rows = [[UNCHANGED, "", *(_average_text(figures[metric]) for metric in metrics)]]
-    for name, fall in report.falls.items():
-        cells = [
-            f"{_average_text(fall.assessment.macro[metric])} "
-            f"({signed_interval(fall.difference[metric][MACRO])})"
-            for metric in metrics
-        ]
-        rows.append([name, fall.perturbation.amount, *cells])
+def stress_rows(document: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Return the macro figures without a change, then under each, with the change's interval.
+
+    Below each stand those of the floor of colour, where there is one.
+
+    Args:
+        document: As `stress_json` writes it.
+    """
+    rows = [(UNCHANGED, "", *(_averaged(document[UNCHANGED], m) for m in METRICS))]
+    rows += _floor_rows(document)
+    for name, fall in document["perturbations"].items():
+        change = {m: Interval(**fall["difference"][m][MACRO]) for m in METRICS}
+        cells = (f"{_averaged(fall, m)} ({signed_interval(change[m])})" for m in METRICS)
+        rows.append((name, fall["amount"], *cells))
+        rows += _floor_rows(fall)
     return rows
+
+
+def _floor_rows(found: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    floor = found.get("floor")
+    return [(COLOUR_FLOOR, "", *(_averaged(floor, m) for m in METRICS))] if floor else []
 
 
 def stress_json(report: StressReport) -> dict[str, object]:
@@ -178,12 +182,14 @@ def stress_json(report: StressReport) -> dict[str, object]:
         "engine": report.engine,
         "precision": report.precision,
         UNCHANGED: report.unchanged.to_json(),
+        "floor": None if report.floor is None else report.floor.to_json(),
         "perturbations": {
             name: {
                 "amount": fall.perturbation.amount,
                 **fall.assessment.to_json(),
                 "difference": intervals_json(fall.difference),
                 "falls_clearly": fall.is_clear,
+                "floor": None if fall.floor is None else fall.floor.to_json(),
             }
             for name, fall in report.falls.items()
         },
@@ -202,12 +208,5 @@ def intervals_json(intervals: Intervals) -> dict[str, dict[str, dict[str, float 
     }
 
 
-def signed_interval(interval: Interval) -> str:
-    """Write ``-0.12, -0.20 to -0.05``."""
-    if interval.estimate is None or interval.low is None or interval.high is None:
-        return "–"
-    return f"{interval.estimate:+.2f}, {interval.low:+.2f} to {interval.high:+.2f}"
-
-
-def _average_text(figure: Figure) -> str:
-    return "–" if figure.averaged is None else f"{figure.averaged:.2f}"
+def _averaged(assessment: Mapping[str, Any], metric: str) -> str:
+    return format_number(assessment["macro"][metric]["averaged"])

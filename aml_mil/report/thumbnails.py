@@ -5,7 +5,7 @@ import io
 
 from PIL import Image
 
-from aml_mil.cohort import Cohort, DamagedImageError, decode_image, fit_image
+from aml_mil.cohort import Cohort, DamagedImageError, decode_image, fit_image, read_image_file
 
 QUALITY = 72
 
@@ -37,7 +37,7 @@ class Thumbnails:
         try:
             if path is None:
                 raise FileNotFoundError(instance_id)
-            image = Image.fromarray(fit_image(decode_image(path.read_bytes()), side_px))
+            image = Image.fromarray(fit_image(decode_image(read_image_file(path)), side_px))
         except (OSError, DamagedImageError):
             self.num_missing += 1
             return ""

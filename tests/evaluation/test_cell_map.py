@@ -6,7 +6,6 @@ from aml_mil.evaluation import EvaluationError, cell_map
 from aml_mil.evaluation.cell_map import (
     NamedCells,
     map_cells,
-    predict_by_neighbours,
     read_named_cells,
 )
 from stores import open_store
@@ -31,14 +30,22 @@ def without_umap(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cell_map, "lay_out", lambda features, seed: features[:, :2].astype(float))
 
 
-def test_neighbours_are_the_nearest_cells_of_other_patients() -> None:
+@pytest.mark.usefixtures("without_umap")
+def test_types_are_named_by_the_nearest_cells_of_other_patients() -> None:
     cells = draw(separation=1.5)
-    found = predict_by_neighbours(cells, num_neighbours=1)
     unit = cells.features / np.linalg.norm(cells.features, axis=1, keepdims=True)
-    for i in (0, 17, 80):
-        others = [j for j in range(len(unit)) if cells.patient_ids[j] != cells.patient_ids[i]]
-        nearest = max(others, key=lambda j: float(unit[i] @ unit[j]))
-        assert found[i] == cells.cell_types[nearest]
+    types, owners = np.array(cells.cell_types), np.array(cells.patient_ids)
+    right = []
+    for i in range(len(unit)):
+        others = np.flatnonzero(owners != owners[i])
+        nearest = others[np.argsort(-(unit[others] @ unit[i]))[:20]]
+        cosines = {name: unit[nearest[types[nearest] == name]] @ unit[i] for name in "ABC"}
+        called = max("ABC", key=lambda name: (len(cosines[name]), cosines[name].sum()))
+        right.append(called == types[i])
+    found = map_cells(cells, name="x")
+    assert found.knn_accuracy == pytest.approx(np.mean(right))
+    expected = [np.mean(np.array(right)[types == name]) for name in "ABC"]
+    assert found.knn_balanced_accuracy == pytest.approx(np.mean(expected))
 
 
 @pytest.mark.usefixtures("without_umap")

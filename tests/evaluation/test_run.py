@@ -2,14 +2,18 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 import aml_mil
 from aml_mil.evaluation import EvaluationError, cell_map
+from aml_mil.evaluation.run import OpenRun
 from aml_mil.mil import FitConfig, RunError, fit
 from tests.evaluation.cohorts import Fitted
 
@@ -20,7 +24,7 @@ def test_a_run_is_assessed_explained_and_drawn_from_five_lines(tinted: Fitted) -
     explanation = run.explain("P03")
     assert len(explanation.most_attended("red", 3)) == 3
     assert run.predict(tinted.store).patient_ids == run.scores.patient_ids
-    assert isinstance(run.roc_figure(), Figure)
+    assert "blue" in shown(run.roc_figure())
 
 
 def test_an_explanation_comes_from_heads_that_never_saw_the_patient(tinted: Fitted) -> None:
@@ -47,16 +51,81 @@ def test_a_run_whose_heads_learn_no_attention_says_so(tinted: Fitted, tmp_path: 
         run.explain("P03")
 
 
-def test_every_figure_is_returned(tinted: Fitted, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cell_map, "lay_out", lambda features, seed: features[:, :2].astype(float))
+def shown(figure: Figure) -> str:
+    """Return every text of a figure."""
+    return "\n".join(text.get_text() for text in figure.findobj(Text))
+
+
+def open_unsure(path: Path) -> OpenRun:
+    """Open a run whose every seed errs, each in its own way."""
+    run = aml_mil.open_run(path)
+    probabilities = run.scores.probabilities
+    chance = np.random.default_rng(0).dirichlet([0.5, 0.5], size=probabilities.shape[:2])
+    probabilities[:] = (probabilities + 2 * chance) / 3
+    return run
+
+
+def test_the_confusion_figure_counts_the_runs_patients(tinted: Fitted) -> None:
+    run = open_unsure(tinted.run)
+    called = run.scores.probabilities[1].argmax(axis=1)
+    text = shown(run.confusion_figure(seed=1))
+    counts = [
+        int((called[run.scores.targets == true] == c).sum()) for true in (0, 1) for c in (0, 1)
+    ]
+    assert "\n".join(f"{count}\n{count / 12:.0%}" for count in counts) in text
+
+
+@pytest.mark.parametrize(
+    ("draw", "score", "axis"),
+    [
+        ("roc_figure", roc_auc_score, "true positive rate"),
+        ("precision_recall_figure", average_precision_score, "precision"),
+    ],
+)
+def test_the_curves_of_a_run_are_named_with_their_areas(
+    tinted: Fitted, draw: str, score: Callable[..., float], axis: str
+) -> None:
+    run = open_unsure(tinted.run)
+    text = shown(getattr(run, draw)())
+    assert axis in text
+    for c, label in enumerate(run.classes):
+        areas = [
+            score(run.scores.targets[rows] == c, run.scores.averaged[rows, c])
+            for rows in run.scores.fold_rows.values()
+        ]
+        assert np.mean(areas) < 0.99
+        assert f"\n{label} {np.mean(areas):.2f} (" in text
+
+
+def test_the_attention_figure_shows_the_runs_types_and_gap(tinted: Fitted) -> None:
     run = aml_mil.open_run(tinted.run)
-    for draw in (
-        run.confusion_figure,
-        run.precision_recall_figure,
-        run.attention_figure,
-        run.cell_map_figure,
-    ):
-        assert isinstance(draw(), Figure)
+    text = shown(run.attention_figure())
+    assert "myeloblast" in text
+    assert "monocyte" in text
+    gap = run.attention_by_type().gap.estimate
+    assert f"gap {gap:+.2f}".replace("-", "−") in text
+
+
+def mean_and_sd(features: np.ndarray) -> np.ndarray:
+    """Lay cells out without UMAP, which compiles for half a minute."""
+    wide = features.astype(np.float64)
+    return np.stack([wide.mean(axis=1), wide.std(axis=1)], axis=1)
+
+
+def test_the_cell_map_shows_every_annotated_cell_of_the_first_fold(
+    tinted: Fitted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cell_map, "lay_out", lambda features, seed: mean_and_sd(features))
+    run = aml_mil.open_run(tinted.run)
+    figure = run.cell_map_figure()
+    drawn = np.concatenate([dots.get_offsets() for dots in figure.axes[0].collections])
+    rows = run.scores.fold_rows[0]
+    with run.store() as store:
+        cells = [store.read(run.scores.patient_ids[i]).features for i in rows]
+    expected = mean_and_sd(np.concatenate(cells))
+    assert len(np.unique(expected, axis=0)) == 4 * len(rows)
+    assert sorted(drawn.tolist()) == sorted(expected.tolist())
+    assert f"kNN {run.cell_map().knn_accuracy:.2f}" in shown(figure)
 
 
 def test_a_store_that_is_gone_or_another_is_said(tinted: Fitted, tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ def features_under(
     run = open_run(fitted.run)
     again = reembedding.Reembedding(run, weights=None, device="cpu", max_cells=None, seed=0)
     images = again.images(read_cohort(fitted.cohort).patients[0])
-    return again.predict(images, changes, fold=0).astype(np.float64)
+    return again.predict(images, changes, fold=0).probabilities.astype(np.float64)
 
 
 def test_unchanged_images_give_the_features_of_the_store(

@@ -16,6 +16,7 @@ from aml_mil.evaluation.patients import patient_scores
 from aml_mil.evaluation.reembedding import Reembedding
 from aml_mil.evaluation.stress import StressConfig, StressProgress, StressReport, stress
 from aml_mil.mil import open_run
+from aml_mil.report.tables import stress_json, stress_rows
 from stores import open_store
 from tests.evaluation.cohorts import SIZE_PX, Fitted, draw_cohort, fit_on
 
@@ -47,6 +48,32 @@ def test_a_model_that_reads_only_form_is_not_exposed(tmp_path: Path) -> None:
     assert report.sentences[0].startswith("no perturbation lowers the macro ROC-AUC clearly")
 
 
+def test_the_floor_of_colour_falls_with_the_tint(tinted: Fitted) -> None:
+    run = open_run(tinted.run)
+    report = run_stress(tinted, "cohort_colour", "jpeg")
+    kept = run.metrics["floors"]["colour"]["roc_auc"]["averaged"]
+    assert report.floor.macro["roc_auc"].averaged == pytest.approx(kept)
+    assert kept > 0.95
+    assert report.falls["cohort_colour"].floor.macro["roc_auc"].averaged < 0.75
+    assert report.falls["jpeg"].floor.macro["roc_auc"].averaged > 0.95
+    rows = stress_rows(stress_json(report))
+    assert [row[0] for row in rows[::2]] == ["unchanged", "cohort_colour", "jpeg"]
+    assert {row[0] for row in rows[1::2]} == {"floor: colour"}
+    assert rows[1][3] == f"{kept:.2f}"
+
+
+def test_without_the_colours_of_all_patients_there_is_no_floor(
+    tinted: Fitted, tmp_path: Path
+) -> None:
+    run_path = Path(shutil.copytree(tinted.run, tmp_path / "run"))
+    document = json.loads((run_path / "config.json").read_text())
+    document["num_patients"] += 1  # as of a run by splits, some of whose patients only train
+    (run_path / "config.json").write_text(json.dumps(document))
+    report = run_stress(tinted._replace(run=run_path), "jpeg")
+    assert report.floor is None
+    assert [row[0] for row in stress_rows(stress_json(report))] == ["unchanged", "jpeg"]
+
+
 def test_unchanged_images_give_the_runs_own_predictions(tinted: Fitted) -> None:
     run = open_run(tinted.run)
     own = patient_scores(run.predictions())
@@ -63,7 +90,7 @@ def test_a_patient_is_predicted_by_the_heads_that_tested_it(tinted: Fitted) -> N
     for row, patient in enumerate(read_cohort(tinted.cohort).patients[:4]):
         assert patient.patient_id == own.patient_ids[row]
         images = reembedding.images(patient)
-        (found,) = reembedding.predict(images, [np.copy], fold=int(own.folds[row]))
+        (found,) = reembedding.predict(images, [np.copy], fold=int(own.folds[row])).probabilities
         np.testing.assert_allclose(found, own.probabilities[:, row], atol=2e-3)
 
 
@@ -74,10 +101,10 @@ def test_every_change_is_made_to_every_image_of_the_patient(tinted: Fitted) -> N
     (patient, *_) = read_cohort(tinted.cohort).patients
     images = reembedding.images(patient)
     changes = [np.copy, np.flipud, lambda image: image[..., ::-1].copy()]
-    together = reembedding.predict(images, changes, fold=0)
+    together = reembedding.predict(images, changes, fold=0).probabilities
     for change, found in zip(changes, together, strict=True):
-        alone = reembedding.predict([change(image) for image in images], [np.copy], fold=0)[0]
-        np.testing.assert_array_equal(found, alone)
+        alone = reembedding.predict([change(image) for image in images], [np.copy], fold=0)
+        np.testing.assert_array_equal(found, alone.probabilities[0])
     assert (together[0] != together[1]).all()
     assert (together[0] != together[2]).all()
 

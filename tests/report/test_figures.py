@@ -60,7 +60,7 @@ def test_runs_share_the_order_of_cell_types_and_show_the_gap() -> None:
     figure = attention_figure({"a": by_type("blast", "monocyte"), "b": by_type("monocyte", "new")})
     labels = [t.get_text() for t in figure.axes[0].get_yticklabels()]
     assert labels == ["blast (7)", "monocyte (7)", "new"]
-    assert "gap −0.25 (−0.50 to +0.12)" in texts(figure)
+    assert "gap −0.25, −0.50 to +0.12" in texts(figure)
     assert figure.axes[0].get_xlim() == figure.axes[1].get_xlim()
     points = {
         float(line.get_ydata()[0]): float(line.get_xdata()[0])

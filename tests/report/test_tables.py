@@ -6,7 +6,6 @@ from aml_mil.evaluation.comparison import Comparison, Row, RunToCompare, compare
 from aml_mil.report.tables import (
     CSV_HEADER,
     csv_rows,
-    format_figure_with_interval,
     paired_table,
     per_class_table,
     table_1,
@@ -23,20 +22,6 @@ def comparison() -> Comparison:
         RunToCompare(name="random", scores=poor, floors={}),
     ]
     return compare_runs(runs)
-
-
-@pytest.mark.parametrize(
-    ("figure", "text"),
-    [
-        (Figure(mean=0.875, sd=0.05, averaged=0.9, low=0.8, high=0.951), "0.88 ± 0.05 (0.80–0.95)"),
-        (Figure(mean=0.5, sd=0.25), "0.50 ± 0.25"),
-        (Figure(mean=0.5), "0.50"),
-        (Figure(mean=None), "–"),
-        (None, "–"),
-    ],
-)
-def test_a_figure_is_written_as_far_as_it_is_defined(figure: Figure | None, text: str) -> None:
-    assert format_figure_with_interval(figure) == text
 
 
 def test_table_1_has_models_floors_and_the_best_in_bold(comparison: Comparison) -> None:

@@ -1,11 +1,12 @@
-import numpy as np
 import pytest
 import torch
 
-from aml_mil.ssl.knn import knn_accuracy, knn_predict, paired_interval
+from aml_mil.neighbours import predict_by_neighbours
+from aml_mil.ssl.knn import knn_accuracy
 
 
-def test_it_equals_a_loop_over_cells() -> None:
+@pytest.mark.parametrize("num_neighbours", [1, 6, 20])
+def test_it_equals_a_loop_over_cells(num_neighbours: int) -> None:
     generator = torch.Generator().manual_seed(0)
     query, bank = (torch.randn(n, 5, generator=generator) for n in (15, 40))
     types = [f"t{i % 3}" for i in range(40)]
@@ -17,15 +18,45 @@ def test_it_equals_a_loop_over_cells() -> None:
             for b, name, owner in zip(bank, types, owners, strict=True)
             if owner != asker
         ]
-        nearest = sorted(known, reverse=True)[:6]
+        nearest = sorted(known, reverse=True)[:num_neighbours]
         votes = dict.fromkeys(types, (0, 0.0))
         for cosine, name in nearest:
             votes[name] = (votes[name][0] + 1, votes[name][1] + cosine)
         expected.append(max(votes, key=lambda name: votes[name]))
-    predicted = knn_predict(
-        query, bank, types, query_patients=askers, bank_patients=owners, num_neighbours=6
+    predicted = predict_by_neighbours(
+        query,
+        bank,
+        types,
+        query_patients=askers,
+        bank_patients=owners,
+        num_neighbours=num_neighbours,
     )
     assert predicted == expected
+
+
+def vote(cosines: list[tuple[str, float]]) -> str:
+    """Let cells at so many cosines from one vote."""
+    bank = torch.tensor([[c, (1 - c * c) ** 0.5] for _, c in cosines], dtype=torch.float64)
+    (found,) = predict_by_neighbours(
+        torch.tensor([[1.0, 0.0]]),
+        bank,
+        [name for name, _ in cosines],
+        query_patients=["p"],
+        bank_patients=["q"] * len(cosines),
+    )
+    return found
+
+
+def test_among_types_of_equal_votes_the_nearer_in_sum_wins() -> None:
+    # The nearest cell is an a; the b are nearer in sum.
+    assert vote([("a", 0.9), ("b", 0.8), ("b", 0.7), ("a", 0.1)]) == "b"
+    assert vote([("a", 0.9), ("b", 0.8), ("a", 0.1)]) == "a"
+
+
+def test_a_small_difference_decides_between_many_votes() -> None:
+    votes = [(name, 0.5) for name in "ab" * 9] + [("a", 0.5), ("b", 0.505)]
+    assert vote(votes) == "b"
+    assert vote([("ba"["ab".index(name)], cosine) for name, cosine in votes]) == "a"
 
 
 def test_a_patient_s_own_cells_have_no_vote() -> None:
@@ -61,12 +92,3 @@ def test_nothing_is_said_where_there_is_nothing_to_tell_apart(
     types: list[str], patients: list[str]
 ) -> None:
     assert knn_accuracy(torch.eye(2), types, patients) is None
-
-
-def test_the_interval_encloses_the_difference_and_is_zero_for_equals() -> None:
-    generator = np.random.default_rng(0)
-    patients = [f"p{i % 12}" for i in range(600)]
-    correct, baseline = generator.random(600) < 0.8, generator.random(600) < 0.6
-    low, high = paired_interval(correct, baseline, patients, num_draws=500, seed=0)
-    assert 0 < low < correct.mean() - baseline.mean() < high < 0.4
-    assert paired_interval(correct, correct, patients, num_draws=50, seed=0) == (0.0, 0.0)
