@@ -12,6 +12,7 @@ from cli.flags import config_from, config_options, legend_of, refuse_if_given
 from cli.output import json_option, note, print_json, print_table
 from cli.progress import results_of
 from cli.random_store import NO_RANDOM_STORE, random_store_option
+from cli.stopping import until_stopped
 from stores import open_store
 
 if TYPE_CHECKING:
@@ -77,8 +78,10 @@ def fit_mil(
         "folds": folds,
         "allow_transductive": allow_transductive,
     }
+    several = len(stores) > 1
+    records = mil.fit_encoders(stores, **settings) if several else mil.fit(stores[0], **settings)
     summaries = results_of(
-        mil.fit_encoders(stores, **settings) if len(stores) > 1 else mil.fit(stores[0], **settings),
+        until_stopped(records),
         mil.FitSummary,
         # Folds of a table are counted from it; a wrong guess would only bend the bar.
         total=len(stores) * config.epochs * config.seeds * _count(folds, config.num_folds),
@@ -91,9 +94,10 @@ def fit_mil(
         ]
     if as_json:
         runs = [{"run": str(s.run_dir), "is_new": s.is_new, **s.metrics} for s in summaries]
-        print_json(runs[0] if len(stores) == 1 else {"runs": runs})
+        print_json({"runs": runs} if several else runs[0])
     for summary in summaries:
-        _show(summary, has_tables=not as_json, is_one_of_several=len(stores) > 1)
+        name = summary.run_dir.name if several else f"{config.pool} MIL"
+        _show(summary, name=None if as_json else name, is_one_of_several=several)
 
 
 def _refuse_idle_options(config: FitConfig, folds_path: Path | None) -> None:
@@ -116,12 +120,12 @@ def _count(folds: "Folds | None", num_folds: int) -> int:
     return len(set(folds.values())) if isinstance(folds, Mapping) else len(folds)
 
 
-def _show(summary: "FitSummary", *, has_tables: bool, is_one_of_several: bool) -> None:
-    """Print one run's table and say what it was."""
+def _show(summary: "FitSummary", *, name: str | None, is_one_of_several: bool) -> None:
+    """Print one run's table under a name, if any, and say what it was."""
     if not summary.is_new:
         note(f"{summary.run_dir} holds this very run already, finished; nothing was trained")
-    if has_tables:
-        _print_tables(summary, name=summary.run_dir.name if is_one_of_several else "attention MIL")
+    if name is not None:
+        _print_tables(summary, name=name)
     took = f"training took {summary.train_s:.1f} s"
     note(
         f"{summary.num_replicates} heads of {summary.num_patients} patients, "

@@ -5,7 +5,6 @@ The dataclass is the one place that knows a setting: its default, its type, and,
 """
 
 import dataclasses
-import difflib
 import json
 import re
 import types
@@ -15,6 +14,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+
+from cli.settings import read_settings
 
 Config = TypeVar("Config")
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -180,8 +181,9 @@ def config_from(
         click.UsageError: A setting is unknown or out of range.
     """
     ctx = click.get_current_context()
+    hints = typing.get_type_hints(config_class)
     names = [field.name for field in dataclasses.fields(config_class)]  # type: ignore[arg-type]
-    settings = _read_settings(config_path, names, section) if config_path else {}
+    settings = read_settings(config_path, hints, section=section) if config_path else {}
     settings |= {
         name: value
         for name, value in values.items()
@@ -212,21 +214,3 @@ def refuse_if_given(name: str, where: str) -> None:
     if is_given(name):
         flag = flag_of(name)
         raise click.UsageError(f"{flag} has no effect {where}; leave one of them out")
-
-
-def _read_settings(path: Path, names: Collection[str], section: str) -> dict[str, Any]:
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise click.UsageError(f"{path}: not a JSON file: {error}") from error
-    settings = document.get(section, document) if isinstance(document, dict) else None
-    if not isinstance(settings, dict):
-        raise click.UsageError(f"{path}: expected a JSON object of settings")
-    for key in settings:
-        if key not in names:
-            near = difflib.get_close_matches(key, names, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise click.UsageError(f"{path}: unknown setting {key!r}{hint}")
-    return {
-        key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()
-    }

@@ -38,7 +38,8 @@ def folds(*, source: Path, num_folds: int, seed: int, out: Path, as_json: bool) 
     classes = sorted(set(labels.values()))
     table = [[fold, *(counts[fold, name] for name in classes)] for fold in range(num_folds)]
     if as_json:
-        print_json({"folds": str(out), "classes": classes, "patients": table})
+        rows = [dict(zip(("fold", *classes), row, strict=True)) for row in table]
+        print_json({"folds": str(out), "classes": classes, "patients": rows})
     else:
         print_table(table, headers=["fold", *classes])
     note(f"{len(fold_of)} patients written to {out}")

@@ -87,7 +87,7 @@ def main(arguments: list[str] | None = None) -> int:
         error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        click.echo("aml-mil: interrupted; run the same command again to continue", err=True)
+        click.echo("aml-mil: interrupted; the same command goes on from what is kept", err=True)
         return 130
     except click.ClickException as error:
         error.show()

@@ -38,6 +38,11 @@ if TYPE_CHECKING:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write one offline HTML page: probabilities with spread, attended cells, warnings.",
 )
+@click.option(
+    "--one-patient",
+    is_flag=True,
+    help="The folders in PATIENT_DIR are smears of one patient; else each of several is a patient.",
+)
 @cohort_options
 @json_option
 def predict(
@@ -50,6 +55,7 @@ def predict(
     classes: str | None,
     merge: tuple[str, ...],
     min_malignant_percent: float | None,
+    one_patient: bool,
     as_json: bool,
 ) -> None:
     """Predict patients by every head of RUN, averaged.
@@ -64,11 +70,13 @@ def predict(
     if report_path is not None and not report_path.parent.is_dir():
         raise click.UsageError(f"--report: there is no folder {report_path.parent}")
     run = open_run(run_path)
-    chosen: Path | Cohort = source
-    if classes or merge or min_malignant_percent is not None:
-        chosen = read_chosen_cohort(
-            source, classes=classes, merge=merge, min_malignant_percent=min_malignant_percent
-        )
+    chosen = _choose(
+        source,
+        classes=classes,
+        merge=merge,
+        min_malignant_percent=min_malignant_percent,
+        one_patient=one_patient,
+    )
     prediction = _predict(run, chosen, weights=weights, out_dir=out_dir)
     if prediction.known:
         note(
@@ -78,11 +86,10 @@ def predict(
     _warn(prediction)
     assessment = prediction.assessment
     if as_json:
-        header, rows = prediction.rows()
         print_json(
             {
                 "run": str(run_path),
-                "patients": [dict(zip(header, row, strict=True)) for row in rows],
+                "patients": prediction.records(),
                 "metrics": None if assessment is None else assessment.to_json(),
             }
         )
@@ -92,6 +99,30 @@ def predict(
         _write_page(run, prediction, chosen, report_path)
     if out_dir is not None:
         note(f"written to {out_dir}")
+
+
+def _choose(
+    source: Path,
+    *,
+    classes: str | None,
+    merge: tuple[str, ...],
+    min_malignant_percent: float | None,
+    one_patient: bool,
+) -> "Path | Cohort":
+    """Take a store as it is, else read the patients, and say how folders were taken."""
+    from aml_mil.evaluation.new_patients import read_patients
+    from aml_mil.evaluation.predict import is_store
+
+    if classes or merge or min_malignant_percent is not None:
+        return read_chosen_cohort(
+            source, classes=classes, merge=merge, min_malignant_percent=min_malignant_percent
+        )
+    if is_store(source):
+        return source
+    cohort = read_patients(source, as_one=one_patient)
+    for line in cohort.notes:
+        note(line)
+    return cohort
 
 
 def _predict(
@@ -128,17 +159,12 @@ def _write_page(
     run: "Run", prediction: "CohortPrediction", source: "Path | Cohort", path: Path
 ) -> None:
     from aml_mil.cohort import Cohort
-    from aml_mil.evaluation.new_patients import read_patients
-    from aml_mil.evaluation.predict import is_store
     from aml_mil.evaluation.run import OpenRun
     from aml_mil.files import write_file
     from aml_mil.report.prediction_page import prediction_page
     from aml_mil.report.provenance import provenance_of
 
-    if isinstance(source, Cohort):
-        cohort: Cohort | None = source
-    else:
-        cohort = None if is_store(source) else read_patients(source)
+    cohort = source if isinstance(source, Cohort) else None
     page = prediction_page(
         prediction,
         run_name=run.path.resolve().name,

@@ -9,7 +9,7 @@ import click
 from aml_mil.encoders.encoder import IMAGENET_MEAN, IMAGENET_STD
 from aml_mil.ssl import DinoConfig, PretrainConfig, SimclrConfig, SupervisedConfig, SwavConfig
 from cli.flags import NumberList, config_from, config_options, legend_of
-from cli.output import json_option, note, print_result
+from cli.output import json_option, note, print_json, print_result
 from cli.pretrain_run import read_sources, train
 from cli.training_fold import check_folds, check_out, read_roles, training_fold_options
 
@@ -94,7 +94,7 @@ def _add_method(name: str, config_class: type[PretrainConfig]) -> None:
         config = config_from(config_class, values, config_path=config_path)
         sources = _find_sources(cohort, config, folds_path=folds_path, fold=fold)
         if preview is not None:
-            _draw_preview(preview, sources, config)
+            _draw_preview(preview, sources, config, as_json=as_json)
             return
         assert out is not None
         named = {"path": str(cohort), "folds": str(folds_path or ""), "fold": fold}
@@ -213,7 +213,9 @@ def _find_sources(
     return choose_sources(sources, config)
 
 
-def _draw_preview(path: Path, sources: "tuple[ImageSource, ...]", config: PretrainConfig) -> None:
+def _draw_preview(
+    path: Path, sources: "tuple[ImageSource, ...]", config: PretrainConfig, *, as_json: bool
+) -> None:
     from aml_mil.ssl.method import RunLength
     from aml_mil.ssl.methods import build_method
     from aml_mil.ssl.pool import count_types
@@ -225,4 +227,6 @@ def _draw_preview(path: Path, sources: "tuple[ImageSource, ...]", config: Pretra
         config, RunLength(epochs=1, steps_per_epoch=1), num_types=len(count_types(sources))
     )
     preview_views(path, pool, method.views(), cells=range(len(pool)))
+    if as_json:
+        print_json({"preview": str(path), "cells": len(pool)})
     note(f"{len(pool)} cells and their views drawn in {path}")

@@ -1,16 +1,13 @@
 """Follow a pre-training run: progress, alarms, signals, summary."""
 
 import logging
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from cli.failure import CommandError
 from cli.output import note, print_result
 from cli.progress import with_bar
+from cli.stopping import stop_signals
 
 if TYPE_CHECKING:
     from aml_mil.ssl import PretrainConfig
@@ -83,24 +80,6 @@ def follow(run: "TrainingRun[Any]", *, unit: str, name: str) -> None:
                     f"stopped after step {run.steps_done} of {run.length.num_steps}; the state is "
                     f"in {run.paths.state}; the same command with --resume goes on"
                 )
-
-
-@contextmanager
-def stop_signals() -> Iterator[Callable[[], bool]]:
-    """Let SIGTERM and the first Ctrl-C end the run after the step in progress."""
-    received: list[int] = []
-
-    def take(number: int, _: FrameType | None) -> None:
-        if received:
-            raise KeyboardInterrupt
-        received.append(number)
-
-    before = {number: signal.signal(number, take) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield lambda: bool(received)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _report(run: "PretrainRun", *, as_json: bool) -> None:

@@ -87,32 +87,35 @@ class CohortPrediction:
     def write(self, folder: Path) -> Assessment | None:
         """Write predictions.csv and, with labels, metrics.json; returns what the latter holds."""
         folder.mkdir(parents=True, exist_ok=True)
-        write_csv(folder / PREDICTIONS_FILE, *self.rows())
+        records = self.records()
+        rows = [["" if x is None else x for x in record.values()] for record in records]
+        write_csv(folder / PREDICTIONS_FILE, list(records[0]), rows)
         assessment = self.assessment
         if assessment is not None:
             document = {**assessment.to_json(), "num_patients": assessment.num_patients}
             write_json(folder / METRICS_FILE, document)
         return assessment
 
-    def rows(self) -> tuple[list[str], list[list[str]]]:
-        """Return header and rows of predictions.csv.
+    def records(self) -> list[dict[str, str | float | None]]:
+        """Return a patient's columns of predictions.csv by name, for each patient.
 
         Id, label, predicted class, mean and s.d. of the probabilities, distance from the training
-        patients (above 1: far; empty: not measured).
+        patients (above 1: far; None: not measured).
         """
-        header = ["patient_id", "label", "predicted"]
-        header += [f"{PROBABILITY_PREFIX}{name}" for name in self.classes]
-        header += [f"{SD_PREFIX}{name}" for name in self.classes]
-        header.append("distance")
-        means, sds = self.probabilities, self.by_replicate.std(axis=0)
-        rows = [
-            [
-                patient_id,
-                self.labels[i] or "",
-                self.predicted[i],
-                *(repr(float(x)) for x in (*means[i], *sds[i])),
-                "" if (distance := self.cells[i].distance) is None else repr(distance),
-            ]
+        means, sds = self.probabilities.tolist(), self.by_replicate.std(axis=0).tolist()
+        columns = [f"{PROBABILITY_PREFIX}{c}" for c in self.classes]
+        columns += [f"{SD_PREFIX}{c}" for c in self.classes]
+        return [
+            {
+                "patient_id": patient_id,
+                "label": self.labels[i],
+                "predicted": self.predicted[i],
+                **{
+                    f"{PROBABILITY_PREFIX}{c}": x
+                    for c, x in zip(self.classes, means[i], strict=True)
+                },
+                **{f"{SD_PREFIX}{c}": x for c, x in zip(self.classes, sds[i], strict=True)},
+                "distance": self.cells[i].distance,
+            }
             for i, patient_id in enumerate(self.patient_ids)
         ]
-        return header, rows

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from aml_mil.cohort import (
 )
 from aml_mil.cohort.errors import name_some
 from aml_mil.cohort.images import IMAGE_SUFFIXES
-from aml_mil.cohort.listing import is_image_name, list_cells
+from aml_mil.cohort.listing import is_image_name, list_cells, sort_naturally
 from aml_mil.cohort.mll import find_metadata
 from aml_mil.embedding import SHARED_VIEWS, EmbedConfig, EmbedProgress, embed
 from aml_mil.embedding.preprocessing import BEFORE_ENCODER, follow_preparation
@@ -41,11 +41,16 @@ class Embedded:
     store_path: Path
 
 
-def read_patients(source: Path) -> Cohort:
-    """Read a cohort, or take a folder of images without a table for one patient.
+def read_patients(source: Path, *, as_one: bool = False) -> Cohort:
+    """Read a cohort, or take folders of images without a table for patients.
+
+    A folder that holds images, and may hold more in folders below, is one patient. Where all images
+    lie in several folders below, each of these is a patient, and a note says so.
 
     Args:
-        source: A cohort's folder or table, or a patient's folder, which gives the patient its id.
+        source: A cohort's folder or table, or a folder of images or of such folders, whose names
+            are the patients' ids.
+        as_one: The folders below are one patient's smears.
 
     Raises:
         EvaluationError: It is a folder without images, or an image.
@@ -67,8 +72,20 @@ def read_patients(source: Path) -> Cohort:
             "metadata.csv"
         )
         raise EvaluationError(message)
-    patient = Patient(patient_id=source.resolve().name, label=None, cells=listing.cells)
-    return Cohort(root=source, patients=(patient,))
+    folders = {PurePosixPath(cell.instance_id).parts[0] for cell in listing.cells}
+    has_own = any(not cell.smear for cell in listing.cells)
+    if as_one or has_own or len(folders) == 1:
+        patient = Patient(patient_id=source.resolve().name, label=None, cells=listing.cells)
+        return Cohort(root=source, patients=(patient,))
+    patients = tuple(
+        Patient(patient_id=name, label=None, cells=list_cells(source / name).cells)
+        for name in sort_naturally(folders)
+    )
+    note = (
+        f"each of the {len(folders)} folders in {source} is taken for a patient; if they are one "
+        "patient's smears, say --one-patient"
+    )
+    return Cohort(root=source, patients=patients, notes=(note,))
 
 
 def read_cells(
@@ -87,7 +104,8 @@ def read_cells(
     Raises:
         EvaluationError: The patient or an image is not there, or an image is damaged.
     """
-    patients = {patient.patient_id: patient for patient in read_patients(source).patients}
+    cohort = read_patients(source, as_one=source.resolve().name == patient_id)
+    patients = {patient.patient_id: patient for patient in cohort.patients}
     cells = {c.instance_id: c for c in patients[patient_id].cells} if patient_id in patients else {}
     if missing := sorted(set(instance_ids) - cells.keys()):
         raise EvaluationError(

@@ -160,7 +160,8 @@ def _check_labels(run: Run, labels: Sequence[tuple[str, str]]) -> None:
     if unknown:
         raise EvaluationError(
             f"labels that are no class of {run.path}: {name_some(unknown)}; its classes are "
-            f"{', '.join(run.classes)}; keep those with --classes, or merge labels with --merge"
+            f"{', '.join(run.classes)}; keep those with --classes, merge labels with --merge, or "
+            "give the others' folders without a table"
         )
 
 

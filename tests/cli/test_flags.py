@@ -85,7 +85,21 @@ def test_flags_win_over_the_file_and_the_file_over_defaults(tmp_path: Path) -> N
 
 @pytest.mark.parametrize(
     ("document", "word"),
-    [('{"num_round": 5}', "num_rounds"), ("[1]", "object"), ("{", "JSON")],
+    [
+        ('{"num_round": 5}', "num_rounds"),
+        ("[1]", "object"),
+        ("{", "JSON"),
+        ('{"num_rounds": "5"}', 'num_rounds: expected a whole number, got "5"'),
+        ('{"num_rounds": 2.5}', "num_rounds: expected a whole number, got 2.5"),
+        ('{"num_rounds": true}', "num_rounds: expected a whole number, got true"),
+        ('{"num_rounds": null}', "num_rounds: expected a whole number, got null"),
+        ('{"mode": "fats"}', 'mode: expected one of slow, fast, got "fats"'),
+        ('{"widths": 3}', "widths: expected a list of a whole number, got 3"),
+        ('{"widths": [3, "a"]}', 'widths: expected a list of a whole number, got [3, "a"]'),
+        ('{"limit": "none"}', 'limit: expected a number or null, got "none"'),
+        ('{"is_loud": "no"}', 'is_loud: expected true or false, got "no"'),
+        ('{"is_loud": 1}', "is_loud: expected true or false, got 1"),
+    ],
 )
 def test_a_wrong_file_is_wrong_usage(tmp_path: Path, document: str, word: str) -> None:
     path = tmp_path / "config.json"
@@ -93,6 +107,17 @@ def test_a_wrong_file_is_wrong_usage(tmp_path: Path, document: str, word: str) -
     result = run("--config", str(path))
     assert result.exit_code == 2
     assert word in result.output
+
+
+def test_values_of_the_right_types_are_taken(tmp_path: Path) -> None:
+    settings = {"limit": 3, "is_loud": True, "widths": []}
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(settings))
+    assert run("--config", str(path)).output.strip() == repr(
+        Settings(limit=3, is_loud=True, widths=())
+    )
+    path.write_text('{"limit": null}')
+    assert run("--config", str(path)).output.strip() == repr(Settings())
 
 
 def test_a_value_out_of_range_is_wrong_usage() -> None:

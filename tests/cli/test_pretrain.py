@@ -76,9 +76,15 @@ def test_alarms_warn_and_leave_the_exit_code_at_0(
     assert "alarms" in said.out
 
 
-def test_views_are_drawn_without_training(cohort: Path, tmp_path: Path) -> None:
+def test_views_are_drawn_without_training(
+    cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     words = ["pretrain", "dino", str(cohort), *SMALL, "--local-size", "16"]
-    assert main([*words, "--preview", str(tmp_path / "views.png")]) == 0
+    assert main([*words, "--preview", str(tmp_path / "views.png"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "preview": str(tmp_path / "views.png"),
+        "cells": 6,
+    }
     picture = Image.open(tmp_path / "views.png")
     assert picture.size == (11 * 36, 6 * 36)
     assert len(picture.getcolors(2**20)) > 100

@@ -240,10 +240,33 @@ def test_predict_writes_predictions_and_metrics_with_intervals(
     done = command("predict", tinted.run, cohort, "--out", tmp_path / "out", "--json")
     assert done.code == 0
     assert len(done.json["patients"]) == 8
+    first = done.json["patients"][0]
+    assert first["prob_blue"] + first["prob_red"] == pytest.approx(1)
+    with (tmp_path / "out" / "predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert float(rows[0]["prob_red"]) == first["prob_red"]
+    assert rows[0]["patient_id"] == first["patient_id"]
     assert done.json["metrics"]["macro"]["roc_auc"]["low"] is not None
     assert (tmp_path / "out" / "metrics.json").exists()
     text = command("predict", tinted.run, cohort, "--out", tmp_path / "out")
     assert "8 labelled patients" in text.out
+
+
+def test_predict_takes_folders_for_patients_unless_they_are_one_patients_smears(
+    command: RunCommand, tinted: Fitted, tmp_path: Path
+) -> None:
+    cohort = draw_cohort(tmp_path / "c", label_is="tint", num_patients=4, first_id=60)
+    several = tmp_path / "several"
+    shutil.copytree(cohort / "data" / "red", several)
+    names = sorted(path.name for path in several.iterdir())
+    apart = command("predict", tinted.run, several, "--json")
+    assert [row["patient_id"] for row in apart.json["patients"]] == names
+    assert f"each of the {len(names)} folders in {several} is taken for a patient" in apart.err
+    whole = command("predict", tinted.run, several, "--one-patient", "--json")
+    assert [row["patient_id"] for row in whole.json["patients"]] == ["several"]
+    assert "taken for a patient" not in whole.err
+    one = command("predict", tinted.run, several / names[0], "--json")
+    assert [row["patient_id"] for row in one.json["patients"]] == [names[0]]
 
 
 def test_predict_refuses_an_encoder_of_another_hash_in_one_line(

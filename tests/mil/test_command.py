@@ -172,6 +172,33 @@ def test_a_fold_that_trains_on_a_single_class_is_named(aml_mil, tmp_path):
     assert_one_line(outcome, "train fold 0 on, got none of a")
 
 
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
+def test_a_fit_that_gets_a_signal_keeps_the_epochs_it_has_made(store, tmp_path, number):
+    words = ["fit-mil", store, *FAST[:4], "--widths", "8,6", "--device", "cpu", "--epochs", 8]
+
+    def fit(out, *, number: int) -> tuple[int, str]:
+        return run_until(
+            "aml_mil.mil.engine.training.cosine_lr",
+            calls=3,
+            signal=number,
+            words=[*words, "--out", out],
+            checkpoint_every_s=1e6,
+        )
+
+    code, said = fit(tmp_path / "cut", number=number)
+    assert code == 130
+    assert "stopping at the next good place" in said
+    assert said.strip().endswith("interrupted; the same command goes on from what is kept")
+    assert (tmp_path / "cut" / CHECKPOINT_FILE).exists()
+    for name in ("cut", "whole"):
+        code, said = fit(tmp_path / name, number=signal.SIGURG)  # which nobody minds
+        assert code == 0, said
+    for name in ("heads.safetensors", "history.csv", "predictions.csv"):
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
 @pytest.mark.slow
 def test_a_killed_fit_goes_on_to_the_result_of_an_undisturbed_one(store, tmp_path):
     words = ["--num-folds", "3", "--epochs", "60", "--patience", "60", "--device", "cpu"]
