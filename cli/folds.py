@@ -12,7 +12,13 @@ from cli.store_path import StorePath
 @click.command()
 @click.argument("source", type=StorePath(), metavar="COHORT|STORE")
 @click.option("--num-folds", default=5, show_default=True, help="At least 3.")
-@click.option("--seed", default=0, show_default=True, help="Shuffles the patients of each class.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**32 - 1),
+    default=0,
+    show_default=True,
+    help="Shuffles the patients of each class.",
+)
 @click.option(
     "--out",
     default=Path("folds.csv"),
@@ -28,7 +34,7 @@ def folds(*, source: Path, num_folds: int, seed: int, out: Path, as_json: bool) 
     """
     from aml_mil.cohort import make_folds, write_folds
 
-    labels = _labels_of(source)
+    labels, num_unlabelled = _labels_of(source)
     try:
         fold_of = make_folds(labels, num_folds=num_folds, seed=seed)
     except ValueError as error:
@@ -43,16 +49,21 @@ def folds(*, source: Path, num_folds: int, seed: int, out: Path, as_json: bool) 
     else:
         print_table(table, headers=["fold", *classes])
     note(f"{len(fold_of)} patients written to {out}")
+    if num_unlabelled:
+        note(f"{num_unlabelled} patients without a label were left out")
 
 
-def _labels_of(source: Path) -> dict[str, str]:
+def _labels_of(source: Path) -> tuple[dict[str, str], int]:
+    """Return the labels by patient, and how many patients have none."""
     from aml_mil.cohort import read_cohort
     from stores import NotAStoreError, open_store
 
     try:
         store = open_store(source)
     except NotAStoreError:
-        return read_cohort(source).labels
+        cohort = read_cohort(source)
+        return cohort.labels, len(cohort.patients) - len(cohort.labels)
     with store:
         labels = {bag_id: store.record(bag_id).label for bag_id in store.bag_ids}
-    return {bag_id: label for bag_id, label in labels.items() if label is not None}
+    known = {bag_id: label for bag_id, label in labels.items() if label}
+    return known, len(labels) - len(known)

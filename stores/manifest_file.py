@@ -57,6 +57,8 @@ def read_manifest(path: Path) -> tuple[Manifest, str]:
         with files.noting(f"while reading the manifest of {path}"):
             data = files.read_bytes(path / MANIFEST_FILE, max_bytes=MAX_DOCUMENT_BYTES)
     except (FileNotFoundError, NotADirectoryError) as error:
+        if not path.exists():
+            raise NotAStoreError(f"there is nothing at {path}; check the path") from error
         raise NotAStoreError(
             f"{path} is no feature store (no {MANIFEST_FILE} in it); check the path"
         ) from error

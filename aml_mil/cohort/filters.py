@@ -119,7 +119,7 @@ def keep_cell_types(cohort: Cohort, cell_types: Collection[str]) -> Cohort:
     if not kept.num_cells:
         message = f"no cell of {cohort.root} is of a type asked for, {name_some(sorted(wanted))}; "
         message += (
-            f"its cells are {name_some(known)}"
+            f"its {len(known)} types are {', '.join(map(repr, known))}"
             if known
             else ("none of its cells has a type: add cell_annotations.csv or a column cell_type")
         )

@@ -116,8 +116,11 @@ class PrecisionPass:
                 own, wanted = pool_colours(bag.colour), np.array(reference)
                 images = [match_colour(image, own, wanted) for image in images]
             if images:
+                # Of one shape, so that a GPU records its kernels once; the others are nobody's.
+                batch = np.zeros((BATCH_SIZE, size_px, size_px, 3), dtype=np.uint8)
+                batch[: len(images)] = images
                 owners = [patient.patient_id] * len(images)
-                expected = encoder.encode(np.stack(images), owners).astype(np.float64)
+                expected = encoder.encode(batch, owners)[:, : len(images)].astype(np.float64)
                 self._add(stored[:, places], expected)
 
     def _add(self, found: NDArray[np.float64], expected: NDArray[np.float64]) -> None:

@@ -16,6 +16,7 @@ from aml_mil.evaluation.cell_map import lay_out
 from aml_mil.evaluation.comparison import Comparison, compare_runs
 from aml_mil.evaluation.confusion import confusion
 from aml_mil.evaluation.curves import precision_recall_curves, roc_curves
+from aml_mil.evaluation.errors import EvaluationError
 from aml_mil.evaluation.kinds import shipped_kinds
 from aml_mil.evaluation.metrics import METRICS
 from aml_mil.evaluation.run import OpenRun
@@ -86,6 +87,10 @@ def build_report(
     """
     thumbnails = Thumbnails(cohort)
     reader = PatientReader(run, thumbnails, seed=seed)
+    if cohort and not {p.patient_id for p in cohort.patients} & set(run.scores.patient_ids):
+        raise EvaluationError(
+            f"none of the run's patients is in {cohort.root}; give the cohort that was embedded"
+        )
     patients: list[PatientRead] = []
     for patient in reader:
         patients.append(patient)

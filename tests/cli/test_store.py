@@ -113,3 +113,9 @@ def test_what_is_no_store_is_one_clear_line(run, tmp_path, path):
         assert (code, out) == (1, "")
         assert "is no feature store" in err
         assert "Traceback" not in err
+
+
+def test_nothing_at_a_path_is_told_from_something_else(run, tmp_path):
+    code, _, err = run("verify", tmp_path / "gone.zarr")
+    assert code == 1
+    assert f"there is nothing at {tmp_path / 'gone.zarr'}; check the path" in err

@@ -1,5 +1,6 @@
 """Recordings of a function on a GPU; without one, the GPU is played."""
 
+import logging
 from contextlib import contextmanager
 from types import SimpleNamespace
 
@@ -76,9 +77,10 @@ def test_values_stay_as_they_are(monkeypatch):
 def test_what_cannot_be_recorded_is_called_as_it_is(monkeypatch, caplog):
     gpu = PlayedGpu(monkeypatch, fails=RuntimeError("operation not permitted when capturing"))
     graphs = CudaGraphs(gpu.double, CPU)
-    for start in range(3):
-        values = torch.arange(start, start + 4.0)
-        assert torch.equal(graphs(values), values * 2)
+    with caplog.at_level(logging.WARNING):
+        for start in range(3):
+            values = torch.arange(start, start + 4.0)
+            assert torch.equal(graphs(values), values * 2)
     assert gpu.replays == 0
     assert [r.message for r in caplog.records] == [
         "no CUDA graph, kernels are launched one by one: operation not permitted when capturing"

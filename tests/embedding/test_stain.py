@@ -264,7 +264,7 @@ def test_int8_is_calibrated_on_normalised_images(cohort_dir):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"stain_reference": REFERENCE}, "no effect without stain patient"),
+        ({"stain_reference": REFERENCE}, "no effect without --stain patient"),
         ({"stain": "patient", "stain_reference": (1.0, 2.0)}, "six numbers.*got 1.0, 2.0"),
         ({"stain": "patient", "stain_reference": (*REFERENCE[:5], 0.0)}, "above 0"),
         ({"stain": "patient", "stain_reference": (*REFERENCE[:5], float("nan"))}, "six numbers"),

@@ -128,6 +128,15 @@ def test_pictures_of_another_cohort_are_missed(evil: EvilRun, tmp_path: Path) ->
     assert any("pictures were not found" in note for note in notes)
 
 
+def test_a_cohort_of_other_patients_is_refused_at_once(evil: EvilRun, tmp_path: Path) -> None:
+    header, *rows = evil.cohort.read_text().splitlines()
+    patient = header.split(",").index("patient_id")
+    assert patient == 0
+    (tmp_path / "cells.csv").write_text("\n".join([header, *(f"Q{row}" for row in rows)]))
+    with pytest.raises(EvaluationError, match="none of the run's patients is in"):
+        build(evil.run, tmp_path / "cells.csv")
+
+
 def test_a_run_whose_store_is_gone_still_has_a_report(evil: EvilRun, tmp_path: Path) -> None:
     run = Path(shutil.copytree(evil.run, tmp_path / "run"))
     document = json.loads((run / "config.json").read_text())

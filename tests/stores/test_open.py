@@ -62,11 +62,15 @@ def test_open_or_create_keeps_the_bags(path):
     assert open_or_create_store(path, make_manifest()).bag_ids == ("AQK",)
 
 
-@pytest.mark.parametrize("make", ["mkdir", "touch", "nothing"])
+@pytest.mark.parametrize("make", ["mkdir", "touch"])
 def test_what_is_no_store_is_not_opened(path, make):
-    if make != "nothing":
-        getattr(path, make)()
+    getattr(path, make)()
     with pytest.raises(NotAStoreError, match=r"no manifest\.json"):
+        open_store(path)
+
+
+def test_nothing_is_not_opened(path):
+    with pytest.raises(NotAStoreError, match="there is nothing at .*; check the path"):
         open_store(path)
 
 
