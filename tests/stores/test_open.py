@@ -70,7 +70,7 @@ def test_what_is_no_store_is_not_opened(path, make):
 
 
 def test_nothing_is_not_opened(path):
-    with pytest.raises(NotAStoreError, match="there is nothing at .*; check the path"):
+    with pytest.raises(NotAStoreError, match=r"there is nothing at .*; check the path"):
         open_store(path)
 
 
