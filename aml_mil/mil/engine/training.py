@@ -30,6 +30,7 @@ from aml_mil.mil.engine.workspace import Workspace
 from aml_mil.mil.errors import DivergedError
 from aml_mil.mil.head import HeadShape
 from aml_mil.mil.sampling import CellDropout, draw_epoch
+from aml_mil.runtime import upload
 
 
 class Training:
@@ -199,10 +200,10 @@ class Training:
         if not dropouts:
             return None
         width = self._shape.widths[-1]
-        factors = torch.ones(*packed.rows.shape, padded(width))
+        factors = np.ones((*packed.rows.shape, padded(width)), np.float32)
         for r, (dropout, count) in enumerate(zip(dropouts, packed.num_cells, strict=True)):
-            factors[r, :count, :width] = torch.from_numpy(dropout.factors(count, width))
-        return factors.to(self._device, self._bags.table.dtype)
+            factors[r, :count, :width] = dropout.factors(count, width)
+        return upload(factors, self._device).to(self._bags.table.dtype)
 
     def _draw(self, replicate: Replicate) -> BagRows:
         draw = draw_epoch(
