@@ -100,8 +100,8 @@ def embed(
     from aml_mil import embedding
     from aml_mil.embedding.shares import BACKEND, PATIENCE
     from aml_mil.encoders import CHECKPOINT_SUFFIXES, load_encoder
-    from aml_mil.ssl.processes import is_launched_by_torchrun, joined_processes
-    from aml_mil.ssl.ranks import rank
+    from aml_mil.processes import is_launched_by_torchrun, joined_processes
+    from aml_mil.ranks import rank
 
     config = config_from(EmbedConfig, values, config_path=config_path)
     pairs = pair_weights(encoder_names, weights, checkpoint_suffixes=CHECKPOINT_SUFFIXES)

@@ -54,8 +54,8 @@ def giga_ssl(
     from aml_mil.giga.bags import read_bags
     from aml_mil.giga.checks import check_cells_encoder, describe_views
     from aml_mil.giga.run import GigaRun
-    from aml_mil.ssl.processes import joined_processes
-    from aml_mil.ssl.ranks import rank
+    from aml_mil.processes import joined_processes
+    from aml_mil.ranks import rank
 
     check_folds(folds_path, fold)
     check_out(out)

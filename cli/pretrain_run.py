@@ -42,9 +42,9 @@ def train(
     as_json: bool,
 ) -> None:
     """Train from beginning to end, and say what came of it."""
+    from aml_mil.processes import joined_processes
+    from aml_mil.ranks import rank
     from aml_mil.ssl.pretrain import PretrainRun
-    from aml_mil.ssl.processes import joined_processes
-    from aml_mil.ssl.ranks import rank
 
     with joined_processes(config.device) as device:
         pool = read_sources(sources, config)

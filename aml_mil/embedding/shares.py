@@ -13,7 +13,7 @@ import torch.distributed as dist
 
 from aml_mil.cohort import Patient
 from aml_mil.embedding.errors import EmbedError
-from aml_mil.ssl.ranks import num_ranks, rank
+from aml_mil.ranks import num_ranks, rank
 
 Value = TypeVar("Value")
 

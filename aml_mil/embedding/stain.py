@@ -20,7 +20,7 @@ from aml_mil.embedding.config import EmbedConfig
 from aml_mil.embedding.errors import EmbedError
 from aml_mil.embedding.parallel import map_ahead
 from aml_mil.embedding.shares import tell_all
-from aml_mil.ssl.ranks import rank
+from aml_mil.ranks import rank
 from stores import JSON, open_store, store_exists
 
 Item = TypeVar("Item")

@@ -37,8 +37,8 @@ from aml_mil.embedding.summary import summarise
 from aml_mil.embedding.view_encoder import ViewEncoder
 from aml_mil.embedding.views import shared_kind, view_names
 from aml_mil.encoders import Encoder
+from aml_mil.ranks import num_ranks, rank
 from aml_mil.runtime import describe_device
-from aml_mil.ssl.ranks import num_ranks, rank
 from stores import JSON, FeatureStore, Manifest, open_or_create_store, store_exists
 
 

@@ -10,7 +10,7 @@ from aml_mil.giga.bags import PatientBags
 from aml_mil.giga.checkpoint import GigaInfo
 from aml_mil.giga.errors import GigaError, TooFewPatientsError
 from aml_mil.mil.errors import LeakageError
-from aml_mil.ssl.ranks import num_ranks
+from aml_mil.ranks import num_ranks
 from stores import Manifest
 
 MIN_PATIENTS = 8

@@ -21,11 +21,11 @@ from aml_mil.giga.embed import embed_patients
 from aml_mil.giga.network import build_encoder
 from aml_mil.giga.shape import choose_shape, measure_scale
 from aml_mil.giga.training import Contrast, GigaTrainer
+from aml_mil.ranks import num_ranks, rank
 from aml_mil.runtime import library_versions, seed_everything
 from aml_mil.ssl.collapse import rankme
 from aml_mil.ssl.method import RunLength, StepOutput
 from aml_mil.ssl.optimiser import LayerwiseOptimiser
-from aml_mil.ssl.ranks import num_ranks, rank
 from aml_mil.ssl.run_files import RunIdentity
 from aml_mil.ssl.training_run import TrainingRun
 from stores import JSON

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from aml_mil.giga.bags import CellSets
 from aml_mil.giga.config import GigaConfig
 from aml_mil.giga.network import PatientEncoder, Projector
+from aml_mil.ranks import mean_over_ranks, num_ranks
 from aml_mil.ssl.batch_norm import share_batch_norms
 from aml_mil.ssl.method import OptimiserSettings, RunLength, StepOutput, StepValues
 from aml_mil.ssl.ntxent import nt_xent_loss
 from aml_mil.ssl.optimiser import LayerwiseOptimiser
-from aml_mil.ssl.ranks import mean_over_ranks, num_ranks
 from aml_mil.ssl.schedules import length_in_steps, warmup_cosine_schedule
 
 

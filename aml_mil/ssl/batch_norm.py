@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import update_bn
 
-from aml_mil.ssl.ranks import num_ranks, sum_over_ranks
+from aml_mil.ranks import num_ranks, sum_over_ranks
 
 
 class SharedBatchNorm(_BatchNorm):

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from aml_mil.ranks import num_ranks, rank
 from aml_mil.runtime import count_cores, count_own_cores
 from aml_mil.ssl.pool import ImagePool
-from aml_mil.ssl.ranks import num_ranks, rank
 from aml_mil.ssl.views import Views
 
 Draw = tuple[int, int, int]  # epoch, image, and how often it was drawn before in that epoch

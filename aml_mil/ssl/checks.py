@@ -5,11 +5,11 @@ from collections.abc import Collection
 
 from aml_mil.cohort import FoldsError
 from aml_mil.cohort.errors import name_some
+from aml_mil.ranks import num_ranks
 from aml_mil.ssl.config import PretrainConfig
 from aml_mil.ssl.errors import LabelsMissingError, PretrainError, TooFewImagesError
 from aml_mil.ssl.method import RunLength
 from aml_mil.ssl.pool import ImagePool, ImageSource, count_types, only_labelled
-from aml_mil.ssl.ranks import num_ranks
 from aml_mil.ssl.schedules import length_in_steps
 from aml_mil.ssl.supervised import SupervisedConfig
 from aml_mil.ssl.swav import SwavConfig

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax, softmax
 
+from aml_mil.ranks import mean_over_ranks
 from aml_mil.ssl.ntxent import at_least_float32
-from aml_mil.ssl.ranks import mean_over_ranks
 
 
 def dino_loss(

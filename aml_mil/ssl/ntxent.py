@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
-from aml_mil.ssl.ranks import gather_rows, num_ranks, rank
+from aml_mil.ranks import gather_rows, num_ranks, rank
 
 
 def nt_xent_loss(first_views: Tensor, second_views: Tensor, *, temperature: float) -> Tensor:

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from aml_mil.ranks import rank
 from aml_mil.runtime import resolve_precision, seed_everything
 from aml_mil.ssl.batch_norm import norms_of
 from aml_mil.ssl.batches import BatchPlan, ViewDataset, count_workers, view_loader
@@ -23,7 +24,6 @@ from aml_mil.ssl.methods import build_method
 from aml_mil.ssl.monitor import draw_sample, encode, measure_knn
 from aml_mil.ssl.optimiser import LayerwiseOptimiser
 from aml_mil.ssl.pool import ImagePool, count_types
-from aml_mil.ssl.ranks import rank
 from aml_mil.ssl.run_files import identify, write_encoder
 from aml_mil.ssl.trainer import Trainer
 from aml_mil.ssl.training_run import TrainingRun

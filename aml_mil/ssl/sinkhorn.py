@@ -8,8 +8,8 @@ import math
 import torch
 from torch import Tensor
 
+from aml_mil.ranks import gather_rows, num_ranks
 from aml_mil.ssl.ntxent import at_least_float32
-from aml_mil.ssl.ranks import gather_rows, num_ranks
 
 
 @torch.no_grad()

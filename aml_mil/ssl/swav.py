@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softmax
 
+from aml_mil.ranks import gather_rows, num_ranks, rank
 from aml_mil.ssl.config import (
     PretrainConfig,
     require_at_least,
@@ -25,7 +26,6 @@ from aml_mil.ssl.method import (
     peak_lr,
 )
 from aml_mil.ssl.queue import ProjectionQueue
-from aml_mil.ssl.ranks import gather_rows, num_ranks, rank
 from aml_mil.ssl.swav_loss import swav_loss
 from aml_mil.ssl.views import CropRecipe, Views
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from aml_mil.ranks import mean_over_ranks
 from aml_mil.ssl.errors import DivergedError
 from aml_mil.ssl.method import StepOutput
-from aml_mil.ssl.ranks import mean_over_ranks
 
 CHECK_EVERY = 20
 

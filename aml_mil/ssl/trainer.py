@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from aml_mil.ranks import num_ranks
 from aml_mil.runtime import PRECISION_DTYPES, Precision
 from aml_mil.ssl.batch_norm import share_batch_norms
 from aml_mil.ssl.lowered_conv import lower_small_maps
 from aml_mil.ssl.method import Method, StepOutput
 from aml_mil.ssl.monitor import PixelNorm
 from aml_mil.ssl.optimiser import LayerwiseOptimiser
-from aml_mil.ssl.ranks import num_ranks
 
 # pytorch renamed the option (2.15 warns about the old name); drop the old one with torch < 2.15.
 _UNSYNCED_BUFFERS: dict[str, Any] = (

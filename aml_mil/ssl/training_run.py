@@ -15,11 +15,11 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 
+from aml_mil.ranks import any_rank, rank
 from aml_mil.ssl.collapse import Alarm, Health, find_alarms, perplexity, spread_on_sphere
 from aml_mil.ssl.history import EpochRecord, plot_history, record_epoch, write_history
 from aml_mil.ssl.method import RunLength, StepOutput, StepValues
 from aml_mil.ssl.optimiser import LayerwiseOptimiser
-from aml_mil.ssl.ranks import any_rank, rank
 from aml_mil.ssl.run_files import RunIdentity, load_run, refuse_existing
 from aml_mil.ssl.state import RunPaths, RunState, write_state
 from aml_mil.ssl.tally import EpochTally

@@ -18,7 +18,7 @@ import torch.distributed as dist
 
 from aml_mil.embedding import EmbedError
 from aml_mil.embedding.shares import BACKEND, PATIENCE
-from aml_mil.ssl.ranks import rank
+from aml_mil.ranks import rank
 from tests.embedding.drawing import start, tiny_encoder
 from tests.ports import free_port
 

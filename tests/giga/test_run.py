@@ -17,9 +17,9 @@ from aml_mil.giga.errors import CoordsMissingError, GigaError, TooFewPatientsErr
 from aml_mil.giga.network import build_encoder
 from aml_mil.giga.shape import choose_shape, measure_scale, nearest_neighbour_distance
 from aml_mil.giga.training import Contrast, GigaTrainer
+from aml_mil.ranks import num_ranks, rank, sum_over_ranks
 from aml_mil.ssl.errors import DivergedError, ResumeError
 from aml_mil.ssl.method import RunLength
-from aml_mil.ssl.ranks import num_ranks, rank, sum_over_ranks
 from stores import open_store
 from tests.giga.cases import CPU, SMALL, bags_of, finish, small_run, toy_patients, write_patients
 

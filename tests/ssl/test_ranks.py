@@ -7,11 +7,11 @@ import torch.distributed as dist
 import torch.multiprocessing
 from torch import nn
 
+from aml_mil.ranks import gather_rows, num_ranks, rank, sum_over_ranks
 from aml_mil.ssl.batch_norm import SharedBatchNorm, share_batch_norms
 from aml_mil.ssl.method import RunLength
 from aml_mil.ssl.methods import CONFIGS, build_method
 from aml_mil.ssl.ntxent import nt_xent_loss
-from aml_mil.ssl.ranks import gather_rows, num_ranks, rank, sum_over_ranks
 from aml_mil.ssl.sinkhorn import sinkhorn
 from aml_mil.ssl.trainer import Trainer
 from tests.ssl.runs import small_config
