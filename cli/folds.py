@@ -24,6 +24,7 @@ from cli.store_path import StorePath
     default=Path("folds.csv"),
     show_default=True,
     type=click.Path(dir_okay=False, path_type=Path),
+    help="The table: patient_id, fold.",
 )
 @json_option
 def folds(*, source: Path, num_folds: int, seed: int, out: Path, as_json: bool) -> None:

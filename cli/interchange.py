@@ -23,7 +23,9 @@ MAX_LINES_OF_A_KIND = 10
 
 @click.command("import")
 @click.argument("source", type=click.Path(exists=True, path_type=Path))
-@click.option("--from", "layout", required=True, type=click.Choice(LAYOUTS_IN))
+@click.option(
+    "--from", "layout", required=True, type=click.Choice(LAYOUTS_IN), help="Whose layout."
+)
 @click.option(
     "--out",
     required=True,
@@ -103,7 +105,7 @@ def import_command(
 
 @click.command("export")
 @click.argument("path", metavar="STORE", type=StorePath())
-@click.option("--to", "layout", required=True, type=click.Choice(LAYOUTS_OUT))
+@click.option("--to", "layout", required=True, type=click.Choice(LAYOUTS_OUT), help="Whose layout.")
 @click.option(
     "--out",
     required=True,

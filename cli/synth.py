@@ -10,7 +10,13 @@ from cli.progress import with_bar
 
 @click.command()
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--patients", default=60, show_default=True, type=click.IntRange(min=1))
+@click.option(
+    "--patients",
+    default=60,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Patients, spread evenly over the labels.",
+)
 @click.option(
     "--cells",
     default=50,

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +15,7 @@ from aml_mil.embedding.config import EmbedConfig
 from aml_mil.mil.config import FitConfig
 from cli.fit_mil import fit_mil
 from cli.flags import config_from, config_options, describe_fields
+from cli.main import aml_mil
 from stores import open_store
 from tests.command_line import runner
 from tests.embedding.drawing import draw_cohort
@@ -172,3 +174,21 @@ def test_every_setting_of_a_command_is_described(config_class: Any) -> None:
     descriptions = describe_fields(config_class)
     for field in fields(config_class):
         assert descriptions[field.name]
+
+
+def described_by(command: click.Command, name: str = "aml-mil") -> Iterator[tuple[str, str | None]]:
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for word in command.list_commands(context):
+            below = command.get_command(context, word)
+            assert below is not None
+            yield from described_by(below, f"{name} {word}")
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            yield f"{name} {parameter.opts[0]}", parameter.help
+
+
+def test_every_option_of_every_command_is_described() -> None:
+    options = dict(described_by(aml_mil))
+    assert len(options) > 200
+    assert [name for name, text in options.items() if not text] == []
