@@ -2,13 +2,13 @@
 
 import os
 import signal
-import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from types import FrameType
 from typing import TypeVar
 
 Record = TypeVar("Record")
+STDERR = 2
 STOPPING = b"\nstopping at the next good place; a second signal stops at once\n"
 
 
@@ -25,7 +25,7 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
         if received:
             raise KeyboardInterrupt
         received.append(number)
-        os.write(sys.stderr.fileno(), STOPPING)  # a signal may come in the middle of a print
+        os.write(STDERR, STOPPING)  # a signal may come in the middle of a print
 
     before = {number: signal.signal(number, take) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
