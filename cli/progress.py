@@ -51,6 +51,7 @@ def with_bar(
         for record in records:
             bar.update(1 if done is None else getattr(record, done) - bar.n)
             yield record
+        bar.total = bar.n  # less than was thought, where heads stop early
 
 
 def results_of(
