@@ -88,15 +88,9 @@ class LocalStore(FeatureStore):
         return files.tree_bytes(self.path)
 
     def read_numbers(self, bag_id: str, targets: Mapping[str, Sequence[NDArray[np.uint8]]]) -> None:
-        """Read arrays of numbers to where they are wanted, checked by their CRC-32C.
+        """Read arrays of numbers, checked by their CRC-32C where that is enough.
 
-        Args:
-            bag_id: Of the bag.
-            targets: For each array contiguous bytes to be filled in turn; together as long.
-
-        Raises:
-            BagNotFoundError: no such bag.
-            BagDamagedError: the bag is not as it was committed, or not of that length.
+        See ``FeatureStore``.
         """
         folder_name = self._folder_name(bag_id)
         read = read_fields(

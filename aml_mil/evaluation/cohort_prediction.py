@@ -110,11 +110,7 @@ class CohortPrediction:
                 "patient_id": patient_id,
                 "label": self.labels[i],
                 "predicted": self.predicted[i],
-                **{
-                    f"{PROBABILITY_PREFIX}{c}": x
-                    for c, x in zip(self.classes, means[i], strict=True)
-                },
-                **{f"{SD_PREFIX}{c}": x for c, x in zip(self.classes, sds[i], strict=True)},
+                **dict(zip(columns, [*means[i], *sds[i]], strict=True)),
                 "distance": self.cells[i].distance,
             }
             for i, patient_id in enumerate(self.patient_ids)

@@ -7,7 +7,7 @@ logistic regression on a few figures per patient, fitted on the training and val
 since it selects nothing, and predicted on the test fold.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -122,9 +122,8 @@ def predict_by_colour(
     for fold in np.unique(folds):
         test, fitted = np.flatnonzero(folds == fold), folds != fold
         model = floor_model().fit(colours[fitted], targets[fitted])
-        known = np.array(_columns(model))
         for found, patients in zip(probabilities, changed, strict=True):
-            found[np.ix_(test, known)] = model.predict_proba(patients[test])
+            found[test] = _predict(model, patients[test], num_classes=num_classes)
     return probabilities
 
 
@@ -143,8 +142,6 @@ def _predict_fold(
     model = DummyClassifier(strategy="prior") if prior else floor_model()
     model.fit(figures[fitted], cohort.targets[fitted])
     role: Role = "test"
-    probabilities = np.zeros((len(test), len(cohort.classes)))
-    probabilities[:, _columns(model)] = model.predict_proba(figures[test])
     return Predictions(
         classes=cohort.classes,
         patient_ids=tuple(cohort.patient_ids[i] for i in test),
@@ -152,10 +149,12 @@ def _predict_fold(
         folds=np.full(len(test), fold),
         seeds=np.zeros(len(test), dtype=np.int64),
         roles=(role,) * len(test),
-        probabilities=probabilities,
+        probabilities=_predict(model, figures[test], num_classes=len(cohort.classes)),
     )
 
 
-def _columns(model: Any) -> Sequence[int]:
-    columns: list[int] = model.classes_.tolist()
-    return columns
+def _predict(model: Any, figures: FloatArray, *, num_classes: int) -> FloatArray:
+    """Return probabilities, [n, C]; 0 for classes that the model has not met."""
+    probabilities = np.zeros((len(figures), num_classes))
+    probabilities[:, model.classes_] = model.predict_proba(figures)
+    return probabilities

@@ -33,12 +33,14 @@ class FoldStore:
         manifest: What its features are.
         bags: Its bags, ids sorted.
         bags_sha256: Over the bags' ids and contents.
+        cells_sha256: Over the ids of each bag's cells.
     """
 
     path: Path
     manifest: Manifest
     bags: PackedBags
     bags_sha256: str
+    cells_sha256: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -165,13 +167,15 @@ def _load(store: FeatureStore, ids: tuple[str, ...]) -> FoldStore:
             f"{name_some(damaged, total=len(ids))}; embed these bags again"
         )
     digest = hashlib.sha256()
-    for bag_id in ids:
-        digest.update(f"{bag_id}\0{store.record(bag_id).sha256}\0".encode())
+    records = [store.record(bag_id) for bag_id in ids]
+    for record in records:
+        digest.update(f"{record.bag_id}\0{record.sha256}\0".encode())
     return FoldStore(
         path=store.path,
         manifest=store.manifest,
         bags=bags,
         bags_sha256=digest.hexdigest(),
+        cells_sha256=tuple(record.ids_sha256 for record in records),
     )
 
 
@@ -195,15 +199,15 @@ def _check_same_bags(first: FoldStore, store: FeatureStore, labels: dict[str, st
             f"stores hold different patients: {name_some(differing)} in one of {where}; "
             "embed the same cohort into both"
         )
-    relabelled = [b for b, label in labels.items() if store.record(b).label != label]
+    records = {bag_id: store.record(bag_id) for bag_id in labels}
+    relabelled = [b for b, label in labels.items() if records[b].label != label]
     if relabelled:
         raise StoresDifferError(
             f"stores hold different labels for {name_some(relabelled)}: {where}; "
             "embed both from the same table"
         )
-    with open_store(first.path) as other:
-        cells = [b for b in labels if other.record(b).ids_sha256 != store.record(b).ids_sha256]
-    if cells:
+    same = zip(labels, first.cells_sha256, strict=True)
+    if cells := [b for b, sha256 in same if records[b].ids_sha256 != sha256]:
         raise StoresDifferError(
             f"stores hold other cells, or the same in another order, for "
             f"{name_some(cells, total=len(labels))}: {where}; embed both from the same images"

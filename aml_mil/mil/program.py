@@ -115,8 +115,8 @@ def train(program: Program) -> Generator[EpochRecord | float]:
         except GeneratorExit:
             write()
             raise
-    write()  # what follows may find the disk or the memory full
     train_s = time.perf_counter() - start
+    write()  # what follows may find the disk or the memory full
     _warn_of_diverged(training.heads)
     _write_runs(program, bags, heads=training.heads, history=history)
     program.checkpoint_path.unlink(missing_ok=True)
