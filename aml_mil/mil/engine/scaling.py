@@ -43,6 +43,7 @@ class StackedScaling:
     Args:
         scalings: Of each replicate.
         num_taps_dims: Dimensions of the first layer's weight behind the features: 2 on maps.
+        smallest_sd: A feature that varies less takes no part, as a constant one.
         dtype: Of the parameters.
         device: Of the parameters.
     """
@@ -52,12 +53,13 @@ class StackedScaling:
         scalings: Sequence[FeatureScaling],
         *,
         num_taps_dims: int,
+        smallest_sd: float,
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:
         mean = torch.from_numpy(np.stack([s.mean for s in scalings]))
         sd = torch.from_numpy(np.stack([s.sd for s in scalings]))
-        is_constant = sd <= CONSTANT_SD * mean.abs()
+        is_constant = sd <= (CONSTANT_SD * mean.abs()).clamp(min=smallest_sd)
         scale = torch.where(is_constant, 0.0, 1 / sd)
         shape = (len(scalings), 1, -1, *[1] * num_taps_dims)
         self._scale = scale.view(shape).to(device, dtype)  # [R, 1, D] or, on maps, [R, 1, D, 1, 1]

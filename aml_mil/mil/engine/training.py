@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from aml_mil.mil.config import FitConfig
+from aml_mil.mil.engine.half import SMALLEST_SD
 from aml_mil.mil.engine.inference import Evaluation
 from aml_mil.mil.engine.layers import Parameters, padded
 from aml_mil.mil.engine.network import StackedHeads
@@ -151,6 +152,7 @@ class Training:
         return StackedScaling(
             scalings,
             num_taps_dims=len(self._shape.map_size),
+            smallest_sd=SMALLEST_SD if self._bags.table.dtype == torch.float16 else 0.0,
             dtype=self._dtype,
             device=self._device,
         )
@@ -228,10 +230,12 @@ class Training:
             state.last_epoch = record.epoch
             state.has_diverged = not (is_finite[place] and _is_finite(record))
             if state.has_diverged and state.best_epoch < 0:
+                weights = "finite" if is_finite[place] else "infinite"
                 raise DivergedError(
-                    f"expected finite losses, got training {record.train_loss}, validation "
-                    f"{record.val_loss} in epoch {record.epoch} of fold {record.fold}, seed "
-                    f"{record.seed}; lower the learning rate, or standardize the features"
+                    f"expected finite losses and weights, got training {record.train_loss}, "
+                    f"validation {record.val_loss}, {weights} weights in epoch {record.epoch} of "
+                    f"fold {record.fold}, seed {record.seed}; lower the learning rate, or "
+                    "standardize the features"
                 )
             if record.val_loss < state.best_loss and not state.has_diverged:
                 state.best_loss, state.best_epoch = record.val_loss, record.epoch
@@ -242,9 +246,13 @@ class Training:
                 state.best_parameters = _of_replicate(on_host, place)
 
     def _have_finite_weights(self) -> npt.NDArray[np.bool_]:
-        """Whether each replicate's weights are finite, [R]: a ReLU of 16 bits can hide a NaN."""
-        sums = torch.stack([p.flatten(1).sum(dim=1) for p in self._stepped.values()]).sum(dim=0)
-        result: npt.NDArray[np.bool_] = torch.isfinite(sums).cpu().numpy()
+        """Whether the products' operands of each replicate are finite, [R].
+
+        A ReLU of 16 bits can hide the NaN that an infinite one leaves.
+        """
+        largest = torch.stack([p.abs().flatten(1).amax(dim=1) for p in self._parameters.values()])
+        are_finite = largest.amax(dim=0) <= torch.finfo(self._bags.table.dtype).max
+        result: npt.NDArray[np.bool_] = are_finite.cpu().numpy()
         return result
 
     def _let_go(self) -> None:

@@ -226,6 +226,39 @@ def test_a_scaling_is_training_on_standardised_features():
         assert (weight[:, 3] == 0).all()
 
 
+def test_a_standardised_feature_that_hardly_varies_is_constant_to_fp16():
+    losses = {}
+    for precision, dtype in (("fp32", torch.float32), ("fp16", torch.float16)):
+        bags = toy_bags(dtype=dtype)
+        bags.table.cells[..., 3] = 0
+        bags.table.cells[:2, :, 3] = 6e-8  # as dying units of a network leave them
+        cells = plain_cells(bags, SMALL_SHAPE).double()
+        scaling = FeatureScaling(mean=cells.mean(dim=0).numpy(), sd=cells.std(dim=0).numpy())
+        assert 0 < scaling.sd[3] < 1e-8
+        scaled = dataclasses.replace(toy_replicates(bags)[0], scaling=scaling)
+        config = small_config(precision=precision, lr=0.05)
+        records, (head,) = run_to_end(Training([scaled], bags, shape=SMALL_SHAPE, config=config))
+        losses[precision] = np.array([(r.train_loss, r.val_loss) for r in records])
+    np.testing.assert_allclose(losses["fp16"], losses["fp32"], rtol=0, atol=0.003)
+    weight = head.parameters["reduction.0.weight"]
+    assert [(weight[:, feature] == 0).all() for feature in (3, 5)] == [True, False]
+
+
+def test_a_weight_that_fp16_cannot_hold_is_divergence(monkeypatch):
+    step = StackedSGD.step
+
+    def step_and_spoil(self, gradients, **rest):
+        step(self, gradients, **rest)
+        self._parameters["reduction.0.weight"][1, 0, 0] = 7e4
+
+    monkeypatch.setattr(StackedSGD, "step", step_and_spoil)
+    bags = toy_bags(dtype=torch.float16)
+    config = small_config(precision="fp16")
+    training = Training(toy_replicates(bags), bags, shape=SMALL_SHAPE, config=config)
+    with pytest.raises(DivergedError, match="infinite weights in epoch 0 of fold 0, seed 1"):
+        run_to_end(training)
+
+
 def test_a_loss_that_is_not_finite_at_the_start_names_the_replicate():
     bags = toy_bags(dtype=torch.float32)
     training = Training(toy_replicates(bags), bags, shape=SMALL_SHAPE, config=small_config(lr=1e12))
