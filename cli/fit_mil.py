@@ -133,7 +133,7 @@ def _show(summary: "FitSummary", *, name: str | None, is_one_of_several: bool) -
         f"had the encoder seen test patients: {summary.leakage}"
     )
     if (gap := summary.metrics.get("probability_gap_to_fp32")) is not None:
-        note(f"largest difference of a probability to the same heads in fp32: {gap:.4f}")
+        note(f"largest difference of a probability to the same heads in fp32: {gap:.2g}")
     note(f"run folder: {summary.run_dir}")
 
 
