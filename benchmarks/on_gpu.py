@@ -19,7 +19,8 @@ from benchmarks.embed_throughput import draw_cohort
 EMBED = "benchmarks.embed_throughput --kind tif --cells 101947 --cells-per-patient 467 --rounds 1"
 GPU_TESTS = (
     "tests/embedding/test_engine.py tests/embedding/test_cuda_graph.py "
-    "tests/mil/engine/test_devices.py tests/ssl/test_devices.py"
+    "tests/embedding/test_gpu_run.py tests/mil/engine/test_devices.py tests/mil/test_gpu_fit.py "
+    "tests/ssl/test_devices.py tests/giga/test_devices.py"
 )
 STEPS: Mapping[str, str] = {
     "tests": f"pytest -q -m gpu {GPU_TESTS}",

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from aml_mil.cohort.errors import name_some
 from aml_mil.giga.errors import CoordsMissingError, GigaError
+from aml_mil.runtime import upload
 from stores import FeatureStore, Manifest, open_store, pack_bags
 from stores.schema import COORDS
 
@@ -86,10 +87,10 @@ class PatientBags:
             The sets, places as stored.
         """
         device = self.table.device
-        index = torch.from_numpy(cells).to(device)
+        index = upload(cells, device)
         rows = index
         if views is not None:
-            rows = index + torch.from_numpy(views).to(device)[:, None] * self.num_cells
+            rows = index + upload(views, device)[:, None] * self.num_cells
         features = self.table[rows.flatten()].float().view(*rows.shape, -1)
         return CellSets(features, None if self.places is None else self.places[index])
 

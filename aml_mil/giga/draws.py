@@ -9,10 +9,10 @@ import zlib
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from aml_mil.giga.bags import CellSets, IntArray, PatientBags
+from aml_mil.runtime import upload
 
 _ORDER_STREAM, _VIEW_STREAM, _EMBED_STREAM = 1, 2, 3
 MIN_SCALE, MAX_SCALE = 0.7, 1.3  # Source: G.
@@ -87,7 +87,7 @@ def gather_pair(bags: PatientBags, draw: PairDraw) -> CellSets:
     sets = bags.gather(np.concatenate(draw.cells), views=np.concatenate(draw.views))
     if sets.places is None:
         return sets
-    turns = torch.from_numpy(np.concatenate(draw.turns)).to(sets.places)
+    turns = upload(np.concatenate(draw.turns), sets.places.device).to(sets.places.dtype)
     centred = sets.places - sets.places.mean(1, keepdim=True)
     return CellSets(sets.features, centred @ turns.transpose(1, 2))
 

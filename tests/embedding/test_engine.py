@@ -98,8 +98,11 @@ class SmallMemory(torch.nn.Module):
         return self.module(images)
 
 
-@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
-def test_a_device_out_of_memory_takes_halves_from_then_on(resnet, cells, device):
+@pytest.mark.parametrize("device", ["cpu", "played", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_a_device_out_of_memory_takes_halves_from_then_on(resnet, cells, device, request):
+    if device == "played":
+        request.getfixturevalue("played")
+        device = "cuda"
     ready = engine(resnet, "fp32", FLIPS[:2], torch.device(device))
     expected = ready.encode(cells[:7])
     ready._module = memory = SmallMemory(ready._module, 2)
@@ -116,10 +119,9 @@ def test_a_device_out_of_memory_takes_halves_from_then_on(resnet, cells, device)
         ready.encode(cells[:7])
 
 
-@pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["fp16", "fp32"])
 def test_a_replayed_recording_gives_the_bits_of_kernels_launched_one_by_one(
-    any_encoder, cells, precision
+    gpu, any_encoder, cells, precision
 ):
     device = torch.device("cuda")
     ready = engine(any_encoder, precision, FLIPS, device)
@@ -147,8 +149,7 @@ def test_a_recording_leaves_an_engine_usable_after_the_memory_ran_out(resnet, ce
     np.testing.assert_allclose(found[:, : len(cells)], expected, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.gpu
-def test_cuda_in_fp16_gives_the_cpus_features_and_keeps_them_apart(resnet, cells):
+def test_cuda_in_fp16_gives_the_cpus_features_and_keeps_them_apart(gpu, resnet, cells):
     exact = engine(resnet, "fp32", FLIPS).encode(cells)
     ready = engine(resnet, "fp16", FLIPS, torch.device("cuda"))
     found = ready.encode(cells)

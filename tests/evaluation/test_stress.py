@@ -118,7 +118,9 @@ def test_images_are_embedded_by_the_engine_of_the_store(
     if engine == "openvino" and not has_openvino():
         pytest.skip("no OpenVINO here")
     encoder = load_encoder("resnet18", weights="random:0", image_size_px=SIZE_PX)
-    config = EmbedConfig(views="identity", batch_size=8, engine=engine, precision=precision)
+    config = EmbedConfig(
+        views="identity", batch_size=8, engine=engine, precision=precision, device="cpu"
+    )
     for _ in embed(read_cohort(tinted.cohort), encoder, tmp_path / "s.zarr", config):
         pass
     run_path = Path(shutil.copytree(tinted.run, tmp_path / "run"))

@@ -96,13 +96,15 @@ def toy_patients(
     )
 
 
-def bags_of(path: Path, patient_ids: Sequence[str] | None = None) -> PatientBags:
-    return read_bags(path, device=CPU, patient_ids=patient_ids)
+def bags_of(
+    path: Path, patient_ids: Sequence[str] | None = None, *, device: torch.device = CPU
+) -> PatientBags:
+    return read_bags(path, device=device, patient_ids=patient_ids)
 
 
 def small_run(bags: PatientBags, out: Path, *, is_resumed: bool = False, **changes: Any) -> GigaRun:
     config = GigaConfig(**SMALL | changes)
-    return GigaRun(bags, config, out, device=CPU, is_resumed=is_resumed)
+    return GigaRun(bags, config, out, device=torch.device(config.device), is_resumed=is_resumed)
 
 
 def finish(run: GigaRun) -> GigaRun:

@@ -8,6 +8,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from aml_mil.runtime import upload
+
 
 class StackedSGD:
     """Step all replicates by SGD with Nesterov momentum, as torch.optim.SGD steps one.
@@ -45,7 +47,7 @@ class StackedSGD:
         if stepping.all():
             self._update(self._parameters, self._velocities, gradients, lr)
             return
-        rows = torch.from_numpy(np.flatnonzero(stepping))
+        rows = upload(np.flatnonzero(stepping), self._parameters[names[0]].device)
         parameters = {n: self._parameters[n][rows] for n in names}
         velocities = {n: self._velocities[n][rows] for n in names}
         self._update(parameters, velocities, {n: gradients[n][rows] for n in names}, lr)
