@@ -1,5 +1,9 @@
-"""Fixtures of all tests."""
+"""Fixtures of all tests, and one thread for them and for the processes they start.
 
+Threads of small products only wait for each other, and sums depend on how many there are.
+"""
+
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -7,6 +11,8 @@ import pytest
 
 if TYPE_CHECKING:
     from tests.played_gpu import PlayedGpu
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
 
 
 @pytest.fixture

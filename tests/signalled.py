@@ -23,7 +23,6 @@ def run_until(
     done = subprocess.run(
         [sys.executable, "-m", "tests.signalled", *map(str, told)],
         cwd=Path(__file__).parents[1],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
         stderr=subprocess.PIPE,
         text=True,
         check=False,

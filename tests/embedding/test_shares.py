@@ -18,7 +18,6 @@ from aml_mil.embedding.shares import gather, own_share, share_out, tell_all
 from stores import open_store
 from tests.embedding.drawing import bag_bytes, draw_patient, run, write_table
 from tests.embedding.embed_in_ranks import LEFT_ALONE
-from tests.threads import one_thread
 
 REPOSITORY = Path(__file__).parents[2]
 NUM_PATIENTS = 10
@@ -97,15 +96,12 @@ def run_in_ranks(*runs: dict) -> list[list[int]]:
         text=True,
         check=True,
         cwd=REPOSITORY,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def embed_alone(cohort, path, encoder) -> dict[str, bytes]:
-    """Embed in this process with one thread, as each of several has: sums depend on it."""
-    with one_thread():
-        run(cohort, path, encoder)
+    run(cohort, path, encoder)
     return bag_bytes(path)
 
 
@@ -173,7 +169,7 @@ def test_torchrun_runs_the_command_and_one_process_speaks(cohort_of_ten, tmp_pat
         text=True,
         check=True,
         cwd=REPOSITORY,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
     )
     document = json.loads(done.stdout)
     assert (document["patients"], document["cells"]) == (NUM_PATIENTS, NUM_CELLS)

@@ -26,7 +26,6 @@ from tests.embedding.drawing import (
     write_table,
 )
 from tests.embedding.test_shares import run_in_ranks
-from tests.threads import one_thread
 
 REFERENCE = (120.0, 100.0, 140.0, 30.0, 25.0, 20.0)
 STAINED = {"stain": "patient", "stain_reference": REFERENCE}
@@ -303,8 +302,7 @@ def test_several_processes_agree_on_the_reference(cohort_dir, store_path, tmp_pa
     job = {"cohort": str(cohort_dir), "store": str(store_path), "num_ranks": 2, **settings}
     assert run_in_ranks(job) == [[0, 0]]
     alone = tmp_path / f"alone{store_path.suffix}"
-    with one_thread():
-        run(cohort_dir, alone, encoder, **settings)
+    run(cohort_dir, alone, encoder, **settings)
     assert bag_bytes(store_path) == bag_bytes(alone)
 
 

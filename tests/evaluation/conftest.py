@@ -1,7 +1,6 @@
 import pytest
 
 from tests.evaluation.cohorts import Fitted, draw_cohort, fit_on
-from tests.threads import single_thread as single_thread
 
 
 @pytest.fixture(scope="session")

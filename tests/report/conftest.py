@@ -12,7 +12,6 @@ from aml_mil.encoders import load_encoder
 from aml_mil.mil import FitConfig, fit
 from tests.command_line import RunCommand, runner
 from tests.evaluation.cohorts import EMBED, SIZE_PX, draw_cohort
-from tests.threads import single_thread as single_thread
 
 EVIL_PATIENT = "<script>alert(1)</script>"
 EVIL_LABEL = "red<img src=x onerror=alert(2)>"

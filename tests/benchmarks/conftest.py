@@ -1,1 +1,0 @@
-from tests.threads import single_thread as single_thread
