@@ -240,7 +240,8 @@ def _why_device(config: EmbedConfig) -> str:
     if config.device != "auto":
         return "asked for"
     num = torch.cuda.device_count()
-    return f"torch finds {num} CUDA devices" if num else "torch finds no CUDA device"
+    devices = "1 CUDA device" if num == 1 else f"{num} CUDA devices"
+    return f"torch finds {devices}" if num else "torch finds no CUDA device"
 
 
 def _why_precision(numerics: Numerics, config: EmbedConfig) -> str:
