@@ -19,6 +19,7 @@ from aml_mil.ssl.config import (
 from aml_mil.ssl.dino_loss import Centre, dino_loss
 from aml_mil.ssl.ema import update_teacher
 from aml_mil.ssl.heads import DinoHead
+from aml_mil.ssl.larc import clip_gradients
 from aml_mil.ssl.method import (
     Method,
     OptimiserSettings,
@@ -229,9 +230,7 @@ class Dino(Method):
 
     def before_update(self, step: int) -> None:
         """Clip each weight's gradient, and keep the last layer still at first."""
-        for parameter in self.parameters():
-            if parameter.grad is not None:
-                nn.utils.clip_grad_norm_(parameter, self.config.clip)
+        clip_gradients(self.parameters(), max_length=self.config.clip)
         if step < self.steps(self.config.freeze):
             self.head.last.weight.grad = None
 

@@ -16,5 +16,4 @@ def update_teacher(teacher: nn.Module, student: nn.Module, *, momentum: float) -
     Source:
         Caron et al. 2021, section 3.1, https://arxiv.org/abs/2104.14294
     """
-    for kept, new in zip(teacher.parameters(), student.parameters(), strict=True):
-        kept.lerp_(new.to(kept), 1 - momentum)
+    torch._foreach_lerp_(tuple(teacher.parameters()), tuple(student.parameters()), 1 - momentum)

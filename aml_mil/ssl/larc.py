@@ -1,4 +1,8 @@
-"""Layer-wise adaptive rates: every layer moves by the same share of its own length."""
+"""Gradients layer by layer: scaled to a share of the weights' length (LARC), or clipped.
+
+All lengths are measured together: on a GPU, a kernel for each weight and step of the formula would
+take longer to launch than to run.
+"""
 
 from collections.abc import Iterable
 
@@ -31,16 +35,44 @@ def scale_gradients(
         You et al. 2017, eq. 6, https://arxiv.org/abs/1708.03888; as in NVIDIA apex without
         clipping.
     """
-    for parameter in parameters:
-        if parameter.grad is None:
-            continue
-        weight_length = torch.linalg.vector_norm(parameter)
-        gradient_length = torch.linalg.vector_norm(parameter.grad)
-        rate = (
-            trust_coefficient
-            * weight_length
-            / (gradient_length + weight_decay * weight_length + epsilon)
-        )
-        usable = (weight_length > 0) & (gradient_length > 0)
-        decayed = parameter.grad + weight_decay * parameter
-        parameter.grad.copy_(torch.where(usable, rate * decayed, parameter.grad))
+    chosen = [p for p in parameters if p.grad is not None]
+    if not chosen:
+        return
+    gradients = _gradients(chosen)
+    weight_lengths, gradient_lengths = _lengths(chosen), _lengths(gradients)
+    usable = (weight_lengths > 0) & (gradient_lengths > 0)
+    rates = trust_coefficient * weight_lengths
+    rates = rates / (gradient_lengths + weight_decay * weight_lengths + epsilon)
+    if weight_decay:
+        decays = torch.where(usable, weight_decay, 0.0).unbind()
+        for parameter, gradient, decay in zip(chosen, gradients, decays, strict=True):
+            gradient.addcmul_(parameter, decay)
+    _scale(gradients, torch.where(usable, rates, 1.0))
+
+
+@torch.no_grad()
+def clip_gradients(parameters: Iterable[Tensor], *, max_length: float) -> None:
+    """Shorten each gradient that is longer, each for itself.
+
+    Args:
+        parameters: Weights; those without a gradient stay.
+        max_length: Above 0.
+
+    Source:
+        Caron et al. 2021, https://github.com/facebookresearch/dino (``clip_grad``).
+    """
+    if gradients := _gradients(parameters):
+        _scale(gradients, (max_length / (_lengths(gradients) + 1e-6)).clamp(max=1))
+
+
+def _gradients(parameters: Iterable[Tensor]) -> list[Tensor]:
+    return [p.grad for p in parameters if p.grad is not None]
+
+
+def _lengths(tensors: list[Tensor]) -> Tensor:
+    return torch.stack(torch._foreach_norm(tensors))
+
+
+def _scale(gradients: list[Tensor], rates: Tensor) -> None:
+    for gradient, rate in zip(gradients, rates.unbind(), strict=True):
+        gradient.mul_(rate)

@@ -29,11 +29,14 @@ class ProjectionQueue(nn.Module):
         super().__init__()
         self.register_buffer("rows", torch.zeros(num_crops, length, num_dimensions))
         self.register_buffer("num_filled", torch.zeros((), dtype=torch.long))
+        self._was_full = False
 
     @property
     def is_full(self) -> bool:
         """Whether the queue may be used: half-empty queues would be balanced over zeros."""
-        return int(self.num_filled) == self.rows.shape[1]
+        if not self._was_full:  # a GPU is asked, and waited for, until then only
+            self._was_full = int(self.num_filled) == self.rows.shape[1]
+        return self._was_full
 
     @torch.no_grad()
     def push(self, projections: Sequence[Tensor]) -> None:

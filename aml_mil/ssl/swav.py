@@ -170,8 +170,8 @@ class Swav(Method):
         """Tell whether the queue takes part."""
         self._is_queue_due = (
             self.queue is not None
-            and self.queue.is_full
             and step >= self.steps(self.config.queue_start)
+            and self.queue.is_full
         )
 
     def forward(self, crops: Sequence[Tensor], targets: Tensor) -> StepOutput:

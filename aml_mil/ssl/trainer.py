@@ -95,4 +95,4 @@ class Trainer:
 
 def _are_finite(method: Method) -> bool:
     gradients = [p.grad for p in method.parameters() if p.grad is not None]
-    return bool(torch.stack([g.isfinite().all() for g in gradients]).all())
+    return bool(torch.nn.utils.get_total_norm(gradients).isfinite())

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from aml_mil.ssl.larc import scale_gradients
+from aml_mil.ssl.larc import clip_gradients, scale_gradients
 from aml_mil.ssl.method import OptimiserSettings, StepValues
 from aml_mil.ssl.optimiser import LayerwiseOptimiser
 
@@ -42,6 +42,30 @@ def test_the_scale_of_the_gradient_does_not_matter() -> None:
     small, large = with_gradient([1.0, 2.0], [0.3, 0.1]), with_gradient([1.0, 2.0], [300, 100])
     scale_gradients([small, large], trust_coefficient=0.001)
     torch.testing.assert_close(small.grad, large.grad)
+
+
+def test_each_gradient_has_its_own_rate() -> None:
+    first, second = with_gradient([3.0, 4.0], [0.0, 2.0]), with_gradient([1.0, 0.0], [5.0, 0.0])
+    bare = torch.ones(2, requires_grad=True)
+    scale_gradients([first, bare, second], trust_coefficient=0.1, epsilon=0.0)
+    assert first.grad.tolist() == pytest.approx([0.0, 0.5])
+    assert second.grad.tolist() == pytest.approx([0.1, 0.0])
+    scale_gradients([bare], trust_coefficient=0.1)
+    assert bare.grad is None
+
+
+def test_a_long_gradient_is_clipped_and_no_other() -> None:
+    long, short = with_gradient([1.0, 1.0], [30.0, 40.0]), with_gradient([1.0, 1.0], [0.3, 0.4])
+    bare = torch.ones(2, requires_grad=True)
+    clip_gradients([long, bare, short], max_length=3.0)
+    assert long.grad.tolist() == pytest.approx([1.8, 2.4])
+    assert short.grad.tolist() == [0.3, 0.4]
+    clip_gradients([bare], max_length=3.0)
+    for gradient in ([30.0, 40.0], [0.3, 0.4]):
+        ours, torchs = with_gradient([1.0, 1.0], gradient), with_gradient([1.0, 1.0], gradient)
+        clip_gradients([ours], max_length=3.0)
+        nn.utils.clip_grad_norm_(torchs, 3.0)
+        assert torch.equal(ours.grad, torchs.grad)
 
 
 @pytest.mark.parametrize(("weights", "gradient"), [([0.0, 0.0], [1.0, 2.0]), ([1.0, 2.0], [0, 0])])
