@@ -42,7 +42,10 @@ def build(**values):
 def test_a_compiled_encoder_gives_the_same_features_but_for_rounding():
     images = np.random.default_rng(0).integers(0, 256, (5, SIZE_PX, SIZE_PX, 3), dtype=np.uint8)
     plain, compiled = build(), build(compile_for=5)
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+    with torch.profiler.profile(
+        activities=[torch.profiler.ProfilerActivity.CPU],
+        acc_events=True,  # else torch 2.11 warns
+    ) as profile:
         found = compiled.encode(images)
     np.testing.assert_allclose(found, plain.encode(images), rtol=1e-4, atol=1e-5)
     calls = {e.key for e in profile.key_averages()}

@@ -87,7 +87,10 @@ def test_matrix_products_do_not_grow_in_number_with_the_replicates():
     counts = []
     for replicates in (1, 12):
         table, bags, _, stacked = _case([[5, 9, 7]] * replicates)
-        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        with torch.profiler.profile(
+            activities=[torch.profiler.ProfilerActivity.CPU],
+            acc_events=True,  # else torch 2.11 warns
+        ) as profile:
             _heads(stacked, table).step(pack(bags, device=CPU))
         products = ("aten::bmm", "aten::baddbmm", "aten::baddbmm_", "aten::mm", "aten::addmm")
         counts.append(sum(e.count for e in profile.key_averages() if e.key in products))

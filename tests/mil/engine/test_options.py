@@ -165,7 +165,10 @@ def test_matrix_products_do_not_grow_in_number_with_the_replicates(pool, map_siz
             workspace=Workspace(CPU),
         )
         packed = pack([bags.whole(np.arange(4), store=0)] * replicates, device=CPU)
-        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        with torch.profiler.profile(
+            activities=[torch.profiler.ProfilerActivity.CPU],
+            acc_events=True,  # else torch 2.11 warns
+        ) as profile:
             stack.step(packed)
         products = ("aten::bmm", "aten::baddbmm", "aten::baddbmm_", "aten::mm", "aten::addmm")
         counts.append(sum(e.count for e in profile.key_averages() if e.key in products))
