@@ -110,9 +110,11 @@ def _choose(
     one_patient: bool,
 ) -> "Path | Cohort":
     """Take a store as it is, else read the patients, and say how folders were taken."""
-    from aml_mil.evaluation.new_patients import read_patients
+    from aml_mil.evaluation.new_patients import is_image_folder, read_patients
     from aml_mil.evaluation.predict import is_store
 
+    if one_patient and (is_store(source) or not is_image_folder(source)):
+        raise click.UsageError(f"--one-patient: {source} names its patients itself")
     if classes or merge or min_malignant_percent is not None:
         return read_chosen_cohort(
             source, classes=classes, merge=merge, min_malignant_percent=min_malignant_percent

@@ -62,7 +62,7 @@ def read_patients(source: Path, *, as_one: bool = False) -> Cohort:
             "patient's images into a folder of their own"
         )
         raise EvaluationError(message)
-    if not source.is_dir() or find_metadata(source) or (source / "data").is_dir():
+    if not is_image_folder(source):
         return read_cohort(source)
     listing = list_cells(source)
     if not listing.cells:
@@ -86,6 +86,11 @@ def read_patients(source: Path, *, as_one: bool = False) -> Cohort:
         "patient's smears, say --one-patient"
     )
     return Cohort(root=source, patients=patients, notes=(note,))
+
+
+def is_image_folder(source: Path) -> bool:
+    """Whether images lie there without a table or labels, as a patient's or some patients'."""
+    return source.is_dir() and not find_metadata(source) and not (source / "data").is_dir()
 
 
 def read_cells(

@@ -269,6 +269,17 @@ def test_predict_takes_folders_for_patients_unless_they_are_one_patients_smears(
     assert [row["patient_id"] for row in one.json["patients"]] == [names[0]]
 
 
+@pytest.mark.parametrize("source", ["folder", "table", "store"])
+def test_predict_does_not_make_one_patient_of_a_cohort_or_a_store(
+    command: RunCommand, tinted: Fitted, source: str
+) -> None:
+    table = tinted.cohort / "metadata.csv"
+    path = {"folder": tinted.cohort, "table": table, "store": tinted.store}[source]
+    done = command("predict", tinted.run, path, "--one-patient")
+    assert done.code == 2
+    assert f"--one-patient: {path} names its patients itself" in done.err
+
+
 def test_predict_refuses_an_encoder_of_another_hash_in_one_line(
     command: RunCommand, tinted: Fitted, tmp_path: Path
 ) -> None:
