@@ -5,7 +5,8 @@
 
 Beside each encoder stand the random encoder of its architecture and image size on the same cells,
 with the difference and its 95% interval (test patients resampled), and the mean RGB of the cells:
-an encoder that has learnt colour only is no better than that.
+an encoder that has learnt colour only is no better than that. `by_patient` counts every patient
+alike: one with many cells of a type may decide the share of all cells by itself.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -42,12 +44,28 @@ class Row:
         gain: Over the random encoder on the same cells.
         low: Of the 95% interval of the gain.
         high: Of the interval.
+        by_patient: Mean over the test patients of their shares.
+        by_patient_gain: Over the random encoder.
+        by_patient_low: Of the 95% interval of that gain.
+        by_patient_high: Of the interval.
     """
 
     features: str
     accuracy: float
     balanced: float
     gain: float
+    low: float
+    high: float
+    by_patient: float
+    by_patient_gain: float
+    by_patient_low: float
+    by_patient_high: float
+
+
+class Gain(NamedTuple):
+    """A difference of accuracies, and its 95% interval."""
+
+    mean: float
     low: float
     high: float
 
@@ -81,16 +99,25 @@ class Split:
     def row(self, name: str, predicted: list[str], baseline: list[str]) -> Row:
         """Compare predictions with the truth and with a baseline's."""
         correct, before = self._correct(predicted), self._correct(baseline)
-        low, high = paired_interval(correct, before, self.patients, num_draws=NUM_DRAWS, seed=0)
+        _, index, counts = np.unique(self.patients, return_inverse=True, return_counts=True)
+        alike = 1 / counts[index]
+        by_cell, by_patient = (
+            paired_gain(correct, before, self.patients, weights=weights, num_draws=NUM_DRAWS)
+            for weights in (np.ones(len(correct)), alike)
+        )
         # A type that only the neighbours have does not lower the mean over the true types.
         seen = [guess if guess in set(self.truth) else self.truth[0] for guess in predicted]
         return Row(
             features=name,
             accuracy=float(correct.mean()),
             balanced=float(balanced_accuracy_score(self.truth, seen)),
-            gain=float(correct.mean() - before.mean()),
-            low=low,
-            high=high,
+            gain=by_cell.mean,
+            low=by_cell.low,
+            high=by_cell.high,
+            by_patient=float(np.average(correct, weights=alike)),
+            by_patient_gain=by_patient.mean,
+            by_patient_low=by_patient.low,
+            by_patient_high=by_patient.high,
         )
 
     def _correct(self, predicted: list[str]) -> NDArray[np.bool_]:
@@ -111,34 +138,30 @@ def mean_colour(pool: ImagePool) -> Tensor:
     return torch.from_numpy(means - 128)
 
 
-def paired_interval(
+def paired_gain(
     correct: NDArray[np.bool_],
     baseline: NDArray[np.bool_],
     patients: Sequence[str],
     *,
+    weights: NDArray[np.float64],
     num_draws: int,
-    seed: int,
-) -> tuple[float, float]:
-    """Bound the difference of two accuracies on the same cells by resampling patients.
+) -> Gain:
+    """Compare two accuracies on the same cells; resample patients for the interval.
 
     Args:
         correct: Whether each cell is right.
         baseline: The same for what it is compared with.
         patients: Of each cell; drawn with replacement, with all their cells.
+        weights: What each cell counts.
         num_draws: Bootstrap draws.
-        seed: Of the draws.
-
-    Returns:
-        2.5th and 97.5th percentile of the difference.
     """
-    names = sorted(set(patients))
-    index = np.array([names.index(patient) for patient in patients])
-    sizes = np.bincount(index, minlength=len(names))
-    gains = np.bincount(index, correct.astype(float) - baseline, minlength=len(names))
-    draws = np.random.default_rng(seed).integers(len(names), size=(num_draws, len(names)))
+    names, index = np.unique(patients, return_inverse=True)
+    sizes = np.bincount(index, weights)
+    gains = np.bincount(index, weights * (correct.astype(float) - baseline))
+    draws = np.random.default_rng(0).integers(len(names), size=(num_draws, len(names)))
     differences = gains[draws].sum(1) / sizes[draws].sum(1)
     low, high = np.percentile(differences, [2.5, 97.5])
-    return float(low), float(high)
+    return Gain(mean=float(gains.sum() / sizes.sum()), low=float(low), high=float(high))
 
 
 def main() -> None:

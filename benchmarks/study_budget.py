@@ -86,8 +86,8 @@ SMALL = Budget(
     ssl_folds=(0,),
     simclr="--image-size 72 --batch-size 256 --epochs 4 --lr 4 --min-scale 0.4",
     swav=(
-        "--image-size 72 --local-crops 0 --split-scale 0.4 --batch-size 128 --epochs 3 --lr 8 "
-        "--warmup 0.1 --temperature 0.2 --epsilon 0.02 --freeze 3 --queue-length 0 "
+        "--image-size 72 --local-crops 0 --split-scale 0.4 --batch-size 128 --epochs 5 --lr 8 "
+        "--warmup 0.1 --temperature 0.2 --epsilon 0.02 --freeze 5 --queue-length 0 "
         "--head-output-norm"
     ),
     dino=(

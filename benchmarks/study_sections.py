@@ -113,12 +113,20 @@ def neighbours(outcome: Outcome) -> Iterator[str]:
         [
             TITLES.get(row["features"].replace("-0", "-{fold}"), row["features"]),
             f"{row['accuracy']:.3f}",
+            _difference(row["gain"], row["low"], row["high"]),
+            f"{row['by_patient']:.3f}",
+            _difference(row["by_patient_gain"], row["by_patient_low"], row["by_patient_high"]),
             f"{row['balanced']:.3f}",
-            f"{row['gain']:+.3f}, {row['low']:+.3f} to {row['high']:+.3f}",
         ]
         for row in json.loads(path.read_text())
     ]
-    yield markdown(rows, ["features", "accuracy", "balanced", "accuracy − random encoder"])
+    difference = "− random encoder"
+    headers = ["features", "of all cells", difference, "mean of patients", difference]
+    yield markdown(rows, [*headers, "mean of cell types"])
+
+
+def _difference(mean: float, low: float, high: float) -> str:
+    return f"{mean:+.3f}, {low:+.3f} to {high:+.3f}"
 
 
 def variants(outcome: Outcome) -> Iterator[str]:

@@ -103,6 +103,8 @@ def study(tmp_path_factory):
     }
     (out / "steps.json").write_text(json.dumps(steps))
     row = {"accuracy": 0.6, "balanced": 0.2, "gain": 0.05, "low": 0.01, "high": 0.09}
+    row |= {"by_patient": 0.5, "by_patient_gain": 0.04}
+    row |= {"by_patient_low": -0.02, "by_patient_high": 0.08}
     (out / "knn.json").write_text(json.dumps([{"features": "simclr-0", **row}]))
     record = {"setting": "chosen by validation", "accuracy": 0.86, "sd": 0.01, "se": 0.02}
     (out / "mil_benchmarks.json").write_text(json.dumps({"musk1": [record]}))
@@ -174,6 +176,18 @@ def test_what_was_not_run_is_left_out(page):
         assert heading not in page
     assert ".892" in page
     assert "Attention by cell type of supervised is left out" in page  # the toy cells have no type
+
+
+def test_neighbours_are_compared_by_cells_and_by_patients(page):
+    ((header, row),) = tables_in(page)["Cell types by nearest neighbours, fold 0"]
+    assert header[1:5] == [
+        "of all cells",
+        "− random encoder",
+        "mean of patients",
+        "− random encoder",
+    ]
+    by_cell, by_patient = "+0.050, +0.010 to +0.090", "+0.040, -0.020 to +0.080"
+    assert row == ["SimCLR", "0.600", by_cell, "0.500", by_patient, "0.200"]
 
 
 @pytest.mark.parametrize(
