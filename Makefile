@@ -12,6 +12,7 @@ GPU_PYTHON ?= 3.12
 GPU_LACKS ?= zarr msgspec donfig numcodecs google-crc32c imagecodecs simplejpeg natsort umap-learn pynndescent \
   albumentations albucore==0.0.24 stringzilla simsimd pydantic pydantic-core annotated-types typing-inspection \
   bokeh tornado xyzservices
+TESTS ?= tests
 DEMO_PATIENTS ?= 60
 DEMO_CELLS ?= 50
 
@@ -63,7 +64,7 @@ test: $(STAMP)
 	$(BIN)/python -m pytest
 
 test-slow: $(STAMP)
-	$(BIN)/python -m pytest -m 'slow and not gpu'
+	$(BIN)/python -m pytest -m 'slow and not gpu' $(TESTS)
 
 test-gpu: $(STAMP)
 	$(BIN)/python -m pytest -m gpu
