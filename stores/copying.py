@@ -120,9 +120,7 @@ def _fill(
     path: Path, manifest: Manifest, sources: Mapping[Path, FeatureStore], *, event: str
 ) -> Iterator[CopyRecord]:
     wanted = [(source, bag_id) for source in sources.values() for bag_id in source.bag_ids]
-    with staged_store(path, manifest) as target:
-        for stale in sorted(set(target.bag_ids) - {bag_id for _, bag_id in wanted}):
-            target.delete(stale)  # of an interrupted copy of another source
+    with staged_store(path, manifest, bag_ids=[bag_id for _, bag_id in wanted]) as target:
         for done, (source, bag_id) in enumerate(wanted, start=1):
             was_there, record = _put(source, target, bag_id)
             yield CopyRecord(

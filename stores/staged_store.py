@@ -2,7 +2,7 @@
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,7 +21,11 @@ def staged_path(path: Path) -> Path:
 
 @contextmanager
 def staged_store(
-    path: Path, manifest: Manifest, *, discard_on: type[Exception] | tuple[()] = ()
+    path: Path,
+    manifest: Manifest,
+    *,
+    bag_ids: Collection[str],
+    discard_on: type[Exception] | tuple[()] = (),
 ) -> Iterator[FeatureStore]:
     """Hand out a store under a hidden name, and give it its own at the end.
 
@@ -31,6 +35,7 @@ def staged_store(
     Args:
         path: Of the new store.
         manifest: Of the new store.
+        bag_ids: Of the bags it is to hold; what an interrupted call for others left is removed.
         discard_on: Errors after which there is nothing to continue: the hidden store is removed.
 
     Raises:
@@ -40,7 +45,7 @@ def staged_store(
     """
     check_suffix(path)
     if is_url(path):
-        yield from _at_url(path, manifest)
+        yield from _at_url(path, manifest, bag_ids)
         return
     refuse_existing(path)
     hidden = staged_path(path)
@@ -51,6 +56,8 @@ def staged_store(
         store = _create_or_continue(hidden, manifest)
         try:
             with store:
+                for stale in sorted(set(store.bag_ids) - set(bag_ids)):
+                    store.delete(stale)
                 yield store
         except discard_on:
             files.remove_dir(hidden)
@@ -63,10 +70,14 @@ def staged_store(
         files.sync_dir(path.parent)
 
 
-def _at_url(url: Path, manifest: Manifest) -> Iterator[FeatureStore]:
-    """Fill a store at a URL in its place: there are no renames, and no locks."""
+def _at_url(url: Path, manifest: Manifest, bag_ids: Collection[str]) -> Iterator[FeatureStore]:
+    """Fill a store at a URL in its place: there are no renames, and no locks.
+
+    What an interrupted call left has no other bags, and no log yet: that is written at the end.
+    """
     store = create_store(url, manifest)
-    if store.manifest != manifest:
+    has_others = not set(bag_ids).issuperset(store.bag_ids)
+    if store.manifest != manifest or has_others or store.read_log():
         raise StoreExistsError(f"{url} is there already; choose another name or remove it")
     try:
         with store:

@@ -112,11 +112,9 @@ def import_source(
     if strict and source.findings:
         raise SourceError(_strictly([str(finding) for finding in source.findings]))
     manifest = manifest_for(source, encoder_name=encoder_name)
-    with staged_store(path, manifest, discard_on=StoreError) as store:
+    bag_ids = [bag.bag_id for bag in source.bags]
+    with staged_store(path, manifest, bag_ids=bag_ids, discard_on=StoreError) as store:
         total = len(source.bags)
-        expected = {bag.bag_id for bag in source.bags}
-        for stale in set(store.bag_ids) - expected:  # of an interrupted import of another source
-            store.delete(stale)
         for done, source_bag in enumerate(source.bags, start=1):
             bag, findings = convert(source_bag, manifest)
             if strict and findings:

@@ -16,6 +16,7 @@ from stores import (
     InvalidBagError,
     NotAStoreError,
     StoreError,
+    StoreExistsError,
     StoreMismatchError,
     copy_store,
     create_store,
@@ -185,6 +186,34 @@ def test_copies_to_and_from_a_url_are_equal(url, tmp_path):
         assert store_info(remote)["num_bytes"] > 3 * 1_000
     with open_store(tmp_path / "back.zarr") as back:
         assert all(diff.is_equal for diff in diff_stores(local, back))
+
+
+@pytest.mark.parametrize(("bag_id", "is_logged"), [("BZF", False), ("BZF", True), ("AQK", True)])
+def test_a_copy_to_a_store_that_is_there_is_refused_and_touches_no_bag(
+    store, url, tmp_path, bag_id, is_logged
+):
+    store.write(make_bag(seed=1))
+    if is_logged:
+        store.log({"event": "embed"})
+    store.close()
+    local = create_store(tmp_path / "local.zarr", make_manifest())
+    local.write(make_bag(bag_id, seed=2))
+    with pytest.raises(StoreExistsError, match="is there already"):
+        list(copy_store(local, url))
+    assert open_store(url).bag_ids == ("AQK",)
+    assert bag_values(open_store(url).read("AQK")) == bag_values(make_bag(seed=1))
+
+
+def test_an_interrupted_copy_to_a_url_is_continued(url, tmp_path):
+    local = create_store(tmp_path / "local.zarr", make_manifest())
+    for bag_id in ("AQK", "BZF"):
+        local.write(make_bag(bag_id))
+    interrupted = copy_store(local, url)
+    next(interrupted)
+    interrupted.close()
+    assert [record.was_there for record in copy_store(local, url)] == [True, False]
+    with pytest.raises(StoreExistsError, match="is there already"):
+        list(copy_store(local, url))
 
 
 def test_packing_reads_the_arrays_of_a_bag_once(store, monkeypatch):
