@@ -151,7 +151,7 @@ def export_clam(
         rows = [(CASE_COLUMN, ID_COLUMN, LABEL_COLUMN)]
         for bag_id, name in names.items():
             bag = store.read(bag_id)
-            notes = left_out(bag, holds=(COORDS,))
+            notes = left_out(bag, name=name, holds=(COORDS,), attributes=(CASE_COLUMN,))
             features = float32_features(bag, notes)
             coords = integer_coords(bag, np.dtype(np.int32), notes)
             with h5py.File(folder / H5_DIR / f"{name}.h5", "w") as file:

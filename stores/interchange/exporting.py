@@ -74,16 +74,36 @@ def file_names(store: FeatureStore) -> dict[str, str]:
     return names
 
 
-def left_out(bag: Bag, *, holds: Collection[str] = ()) -> list[str]:
-    """Start a bag's notes with the arrays the target does not hold."""
+def left_out(
+    bag: Bag,
+    *,
+    name: str | None = None,
+    holds: Collection[str] = (),
+    attributes: Collection[str] = (),
+) -> list[str]:
+    """Start a bag's notes with what the target does not hold.
+
+    Args:
+        bag: What is exported.
+        name: Of its file, where that stands for its id; None where the id is kept.
+        holds: Optional arrays the target has.
+        attributes: Those of the bag's attributes the target has.
+    """
     names = [
-        name
-        for name in (VIEWS, COLOUR, INSTANCE_LABELS, SMEAR, COORDS)
-        if getattr(bag, name) is not None and name not in holds
+        array
+        for array in (VIEWS, COLOUR, INSTANCE_LABELS, SMEAR, COORDS)
+        if getattr(bag, array) is not None and array not in holds
     ]
     if INSTANCE_IDS not in holds and bag.instance_ids != tuple(map(str, range(len(bag.features)))):
         names.append(INSTANCE_IDS)
-    return [f"left out: {', '.join(names)}"] if names else []
+    if bag.attributes.keys() - set(attributes):
+        names.append("attributes")
+    if bag.quarantined:
+        names.append("the list of quarantined files")
+    notes = [f"left out: {', '.join(names)}"] if names else []
+    if name not in (None, bag.bag_id):
+        notes.append(f"its id cannot name a file: written as {name}")
+    return notes
 
 
 def float32_features(bag: Bag, notes: list[str]) -> NDArray[np.float32]:

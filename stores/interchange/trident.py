@@ -154,7 +154,7 @@ def export_trident(store: FeatureStore, path: Path) -> Iterator[ExportedBag]:
         rows = [(ID_COLUMNS[0], LABEL_COLUMN)]
         for bag_id, name in names.items():
             bag = store.read(bag_id)
-            notes = left_out(bag, holds=(COORDS,))
+            notes = left_out(bag, name=name, holds=(COORDS,), attributes=("features", "coords"))
             coords = integer_coords(bag, np.dtype(np.int64), notes)
             about = _coords_attributes(bag.attributes.get("coords"), name=name, notes=notes)
             with h5py.File(features_dir / f"{name}.h5", "w") as file:

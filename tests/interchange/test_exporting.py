@@ -71,7 +71,9 @@ def test_clam_reads_float32_int32_and_the_same_tensors(tmp_path: Path) -> None:
     store_of_cells(tmp_path / "s.zarr", dtype="float16")
     notes = take_out(tmp_path / "s.zarr", "clam", tmp_path / "o")
     assert notes == {
-        "left out: views, colour, instance_labels, smear, instance_ids",
+        "left out: views, colour, instance_labels, smear, instance_ids, attributes, "
+        "the list of quarantined files",
+        "its id cannot name a file: written as a%2Fb",
         "features widened from float16 to float32, every value is kept",
         "no coords: zeros written",
         "no label: left empty",
@@ -87,6 +89,17 @@ def test_clam_reads_float32_int32_and_the_same_tensors(tmp_path: Path) -> None:
         "P1,P1,AML",
         "a%2Fb,a%2Fb,",
     ]
+
+
+@pytest.mark.parametrize("layout", ["clam", "trident", "table"])
+def test_what_is_known_of_a_patient_and_not_exported_is_said(tmp_path: Path, layout: str) -> None:
+    store_of_cells(tmp_path / "s.zarr")
+    (note,) = (
+        note
+        for note in take_out(tmp_path / "s.zarr", layout, tmp_path / OUT[layout])
+        if note.startswith("left out")
+    )
+    assert note.endswith("attributes, the list of quarantined files")
 
 
 def test_clam_rounds_float64_and_says_so(tmp_path: Path) -> None:
