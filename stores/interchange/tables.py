@@ -54,12 +54,15 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
 
 
 def read_header(path: Path) -> tuple[str, ...]:
-    """Read the names of the columns; none where the file is no table."""
+    """Read the names of the columns; none where the file is no table.
+
+    A table in another encoding than UTF-8 is known by its columns too: `read_rows` refuses it.
+    """
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
             return tuple(name.strip() for name in next(csv.reader(file, delimiter=delimiter), []))
-    except (UnicodeDecodeError, csv.Error):
+    except csv.Error:
         return ()
 
 

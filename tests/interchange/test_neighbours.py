@@ -37,6 +37,21 @@ def test_clam_h5_files_bring_coords_labels_and_cases(tmp_path: Path) -> None:
         np.testing.assert_array_equal(bags[name].coords, places(len(values)))
 
 
+@pytest.mark.parametrize("is_named", [False, True])
+def test_labels_in_another_encoding_than_utf8_are_refused_not_overlooked(
+    tmp_path: Path, is_named: bool
+) -> None:
+    source = write_clam(tmp_path / "FEAT", BAGS)
+    labels = source / "labels.csv"
+    labels.write_text(labels.read_text().replace("APL", "Vorläufer"), encoding="latin-1")
+    given = {"labels": labels} if is_named else {}
+    with pytest.raises(SourceError, match=r"labels\.csv is no table in UTF-8"):
+        bring_in("clam", source, tmp_path / "out.zarr", **given)
+    labels.write_text("clinic,town\nLMU,München\n", encoding="latin-1")
+    if not is_named:  # a table of something else is none of ours
+        assert len(bring_in("clam", source, tmp_path / "out.zarr")) == len(BAGS)
+
+
 def test_slides_of_one_case_are_pointed_out(tmp_path: Path) -> None:
     source = write_clam(tmp_path / "FEAT", BAGS)
     rows = [("c", "s1", "x"), ("c", "s2", "x"), ("d", "s10", "x")]
