@@ -80,10 +80,10 @@ def open_anndata(path: Path, options: ImportOptions) -> Source:
     """
     table = _read(path)
     own = OwnNotes()
-    about: Mapping[str, Any] = {}
+    about: Mapping[str, Mapping[str, str]] = {}
     if isinstance(known := table.uns.get(MANIFEST_KEY), Mapping) and "json" in known:
         own = parse_manifest(str(known["json"]), place=f"{path} uns[{MANIFEST_KEY!r}]")
-        about = json.loads(str(table.uns.get(ABOUT_KEY, "{}")))
+        about = _about(str(table.uns.get(ABOUT_KEY, "{}")), path)
     patients = _column(table, options.id_column or BAG_COLUMN, path)
     labels = _column(table, options.label_column or LABEL_COLUMN, path)
     if "" in patients:
@@ -121,9 +121,22 @@ def _read(path: Path) -> Any:
         raise SourceError(f"{path} is not there; check the path")
     try:
         check_file(path)
-        return read(path)
+        table = read(path)
     except (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError) as error:
         raise SourceError(f"{path} cannot be read as AnnData: {error}") from error
+    if table.X is None:
+        held = name_some(list(table.obsm)) or "nothing"
+        raise SourceError(f"{path} has no X to take the features from, obsm holds {held}; fill X")
+    return table
+
+
+def _about(text: str, path: Path) -> dict[str, dict[str, str]]:
+    """Read what an export said about its bags."""
+    try:
+        return {bag_id: dict(texts) for bag_id, texts in json.loads(text).items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        place = f"{path} uns[{ABOUT_KEY!r}]"
+        raise SourceError(f"{place} is not what an export writes: {error}") from error
 
 
 def _column(table: Any, name: str, path: Path) -> list[str]:
@@ -163,10 +176,7 @@ def _bag(
     missing = [view for view in own.views[1:] if view not in table.layers]
     if missing:
         raise SourceError(f"{path} has no layers for the views {name_some(missing)}")
-    fields = own.facts.get("exported_from")
-    shape: tuple[int, ...] = (table.n_vars,)
-    if isinstance(fields, Mapping) and isinstance(known := fields["feature_shape"], list):
-        shape = tuple(int(d) for d in known)
+    shape = own.feature_shape or (table.n_vars,)
     if prod(shape) != table.n_vars:
         raise SourceError(f"{path}: X has {table.n_vars} columns, uns names features of {shape}")
     attributes, quarantined = parse_about(

@@ -63,18 +63,21 @@ def manifest_for(source: Source, *, encoder_name: str | None = None) -> Manifest
     dtype = widest({storage_dtype(bag.spec.dtype, place=bag.place) for bag in filled})
     encoder = encoder_name or source.encoder or UNKNOWN_ENCODER
     stands_in: dict[str, JSON] = {"encoder": encoder, "feature_shape": list(shape), "dtype": dtype}
-    return Manifest(
-        encoder=encoder,
-        architecture=IMPORTED,
-        weights=f"{source.importer}:{source.path.name}",
-        weights_sha256=hashlib.sha256(canonical_json(stands_in)).hexdigest(),
-        preprocessing={IMPORTED: True},
-        numerics={**source.facts, "importer": source.importer, "source": source.path.name},
-        views=source.views,
-        feature_shape=shape,
-        dtype=dtype,
-        trained_on=source.trained_on,
-    )
+    try:
+        return Manifest(
+            encoder=encoder,
+            architecture=IMPORTED,
+            weights=f"{source.importer}:{source.path.name}",
+            weights_sha256=hashlib.sha256(canonical_json(stands_in)).hexdigest(),
+            preprocessing={IMPORTED: True},
+            numerics={**source.facts, "importer": source.importer, "source": source.path.name},
+            views=source.views,
+            feature_shape=shape,
+            dtype=dtype,
+            trained_on=source.trained_on,
+        )
+    except ValueError as error:
+        raise SourceError(f"{source.path} says about itself what no store can: {error}") from error
 
 
 def _one_shape(source: Source, bags: Sequence[SourceBag]) -> tuple[int, ...]:

@@ -21,12 +21,14 @@ class OwnNotes:
     Attributes:
         encoder: Its encoder's name; None for a folder of someone else.
         views: Its views.
+        feature_shape: Of one feature; None for a folder of someone else.
         trained_on: Ids the encoder has seen; None = unknown.
         facts: Its whole manifest.
     """
 
     encoder: str | None = None
     views: tuple[str, ...] = (IDENTITY_VIEW,)
+    feature_shape: tuple[int, ...] | None = None
     trained_on: tuple[str, ...] | None = None
     facts: Mapping[str, JSON] = field(default_factory=dict)
 
@@ -65,6 +67,7 @@ def parse_manifest(text: str, *, place: str) -> OwnNotes:
         return OwnNotes(
             encoder=encoder,
             views=tuple(str(view) for view in views),
+            feature_shape=tuple(int(side) for side in fields["feature_shape"]),
             trained_on=None if trained_on is None else tuple(str(item) for item in trained_on),
             facts={"exported_from": fields},
         )

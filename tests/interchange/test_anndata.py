@@ -1,5 +1,6 @@
 """AnnData files; skipped where the optional package is missing."""
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,42 @@ def test_a_foreign_table_says_what_it_means(anndata: Any, tmp_path: Path) -> Non
     anndata.AnnData(X=values, obs=obs).write_h5ad(tmp_path / "g.h5ad")
     with pytest.raises(SourceError, match="patient 'd1' has labels x, z"):
         bring_in("anndata", tmp_path / "g.h5ad", tmp_path / "two.zarr", id_column="donor")
+
+
+def test_a_table_without_x_is_refused_and_says_what_it_holds(anndata: Any, tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    obs = pandas.DataFrame({"patient_id": ["p", "p"], "label": ["x", "x"]}, index=["c1", "c2"])
+    table = anndata.AnnData(obs=obs, obsm={"X_pca": np.zeros((2, 3), np.float32)})
+    table.write_h5ad(tmp_path / "f.h5ad")
+    with pytest.raises(SourceError, match=r"has no X .* obsm holds X_pca"):
+        bring_in("anndata", tmp_path / "f.h5ad", tmp_path / "out.zarr")
+
+
+@pytest.mark.parametrize(
+    ("changes", "about"),
+    [
+        ({}, "no JSON"),
+        ({}, "[]"),
+        ({}, '{"P1": 5}'),
+        ({"feature_shape": ["q"]}, "{}"),
+        ({"feature_shape": None}, "{}"),
+        ({"feature_shape": [-1, -4]}, "{}"),
+        ({"views": []}, "{}"),
+        ({"numerics": float("nan")}, "{}"),
+    ],
+)
+def test_notes_that_no_export_writes_are_refused_in_one_line(
+    anndata: Any, tmp_path: Path, changes: dict[str, Any], about: str
+) -> None:
+    store_of_cells(tmp_path / "s.zarr")
+    take_out(tmp_path / "s.zarr", tmp_path / "o.h5ad")
+    table = anndata.read_h5ad(tmp_path / "o.h5ad")
+    notes = json.loads(table.uns["manifest"]["json"])
+    table.uns["manifest"]["json"] = json.dumps({**notes, **changes})
+    table.uns["bags"] = about
+    table.write_h5ad(tmp_path / "o.h5ad")
+    with pytest.raises(SourceError, match=r"o\.h5ad"):
+        bring_in("anndata", tmp_path / "o.h5ad", tmp_path / "out.zarr")
 
 
 def test_no_anndata_file_is_refused(anndata: Any, tmp_path: Path) -> None:
