@@ -77,7 +77,8 @@ def verify(*, path: Path, threads: int | None, as_json: bool) -> None:
         frame = " and what lies around them" if "" in damaged else ""
         raise CommandError(
             f"{num_bags} of {total} bags{frame} of {path} are damaged: "
-            f"`aml-mil store repair {path}` drops what is damaged, embed then completes the store"
+            f"`aml-mil store repair {path}` drops what is damaged, embed then completes the store; "
+            "an imported or merged one is to be made anew"
         )
     if not as_json:
         click.echo(f"{total} bags of {path} are whole")
@@ -123,7 +124,10 @@ def repair(
             f"{removed} temporaries {would}removed"
         )
         if dropped and not dry_run:
-            note("run the same embed, import or copy again to bring the dropped bags back")
+            note(
+                "run the same embed again to bring the dropped bags back; an imported or merged "
+                "store is to be made anew, under another name"
+            )
 
 
 @store.command()

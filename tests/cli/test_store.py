@@ -58,6 +58,19 @@ def test_repair_leaves_a_store_that_verifies(run, path):
     assert run("repair", path)[1] == f"{path}: 2 bags intact, 0 dropped, 0 temporaries removed\n"
 
 
+def test_after_a_repair_nothing_is_advised_that_would_be_refused(run, path, tmp_path):
+    merged, other = tmp_path / "merged.zarr", tmp_path / "other.zarr"
+    create_store(other, make_manifest()).write(make_bag("d"))
+    words = ("merge", path, other, merged)
+    assert run(*words)[0] == 0
+    damage(merged)
+    assert "imported or merged one is to be made anew" in run("verify", merged)[2]
+    _, out, err = run("repair", merged)
+    assert "1 dropped" in out
+    assert "an imported or merged store is to be made anew, under another name" in err
+    assert "is there already" in run(*words)[2]
+
+
 def test_a_copy_is_equal_and_a_changed_copy_is_not(run, path, tmp_path):
     copy = tmp_path / "copy.h5store"
     code, out, _ = run("copy", path, copy)
