@@ -69,6 +69,18 @@ def test_a_mapped_array_holds_what_one_in_memory_does_and_leaves_no_file(
     assert not list((tmp_path / "scratch").iterdir())
 
 
+def test_memory_that_caches_files_counts_as_free(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))  # a mapped array would fail
+    monkeypatch.setattr("stores.packed.os.sysconf", lambda name: 0)  # nothing lies idle
+    memory = tmp_path / "meminfo"
+    memory.write_text("MemTotal: 24731708 kB\nMemFree: 0 kB\nMemAvailable: 1024 kB\n")
+    monkeypatch.setattr("stores.packed.MEMORY_FILE", memory)
+    assert pack_bags(store).num_bags == len(SIZES)
+    memory.write_text("MemTotal: 24731708 kB\nMemFree: 0 kB\nMemAvailable: 0 kB\n")
+    with pytest.raises(FileNotFoundError):
+        pack_bags(store)
+
+
 @pytest.mark.parametrize("name", ["features", "views", "colour"])
 def test_a_flipped_bit_is_never_packed(store, name):
     record, _ = store.read_files("CNM")
