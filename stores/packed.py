@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import prod
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 
 from stores.arrays import num_bytes
@@ -24,7 +24,6 @@ from stores.schema import COLOUR, COLOUR_CHANNELS, FEATURES, VIEWS, ArraySpec
 
 MAX_THREADS = 8
 BAGS_AHEAD = 1_024
-MEMORY_FILE = Path("/proc/meminfo")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -131,24 +130,12 @@ def _allocate(
 ) -> NDArray[Any]:
     nbytes = prod(shape) * dtype.itemsize
     if max_memory_bytes is None:
-        max_memory_bytes = _available_bytes() // 5 * 4
+        max_memory_bytes = psutil.virtual_memory().available // 5 * 4
     if nbytes <= max_memory_bytes:
         return np.empty(shape, dtype)
     with tempfile.TemporaryFile(prefix="aml-mil-packed-") as file:
         os.posix_fallocate(file.fileno(), 0, nbytes)  # a full disk is an error now, not later
         return np.memmap(file, dtype=dtype, mode="r+", shape=shape)
-
-
-def _available_bytes() -> int:
-    """Tell how much memory can be had: what is free, and what the cache of files would give up."""
-    try:
-        lines = MEMORY_FILE.read_text(encoding="ascii").splitlines()
-    except OSError:
-        lines = []
-    for line in lines:
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _bytes(values: NDArray[Any]) -> NDArray[np.uint8]:

@@ -1,6 +1,8 @@
 import tempfile
+from types import SimpleNamespace
 
 import numpy as np
+import psutil
 import pytest
 
 from stores import BagDamagedError, BagNotFoundError, create_store, pack_bags
@@ -71,12 +73,10 @@ def test_a_mapped_array_holds_what_one_in_memory_does_and_leaves_no_file(
 
 def test_memory_that_caches_files_counts_as_free(store, tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))  # a mapped array would fail
-    monkeypatch.setattr("stores.packed.os.sysconf", lambda name: 0)  # nothing lies idle
-    memory = tmp_path / "meminfo"
-    memory.write_text("MemTotal: 24731708 kB\nMemFree: 0 kB\nMemAvailable: 1024 kB\n")
-    monkeypatch.setattr("stores.packed.MEMORY_FILE", memory)
+    memory = SimpleNamespace(free=0, available=2**20)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
     assert pack_bags(store).num_bags == len(SIZES)
-    memory.write_text("MemTotal: 24731708 kB\nMemFree: 0 kB\nMemAvailable: 0 kB\n")
+    memory.available = 0
     with pytest.raises(FileNotFoundError):
         pack_bags(store)
 

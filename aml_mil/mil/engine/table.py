@@ -5,12 +5,12 @@ R replicates, M cells of a replicate; D' is D with a column of ones and zeros be
 ``layers``.
 """
 
-import os
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+import psutil
 import torch
 from torch import Tensor
 
@@ -119,7 +119,7 @@ def memory_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return free
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return int(psutil.virtual_memory().total)
 
 
 def _by_row(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
