@@ -68,7 +68,8 @@ def predict_steps(
         Progress of the embedding, then the prediction.
 
     Raises:
-        EvaluationError: The encoder is another than the run's, or a label is no class of the run.
+        EvaluationError: The encoder is another than the run's, a label is no class of the run, or
+            the stores of the folds are not of the same patients.
     """
     documents: Sequence[Mapping[str, Any]] = run.document["stores"]
     stores: list[Path] = []
@@ -121,7 +122,10 @@ def _predict_stores(
         with open_store(path) as store:
             check_store(run, document, store.manifest, path)
             bag_ids = tuple(store.bag_ids) if ids is None else tuple(ids)
-            labels = {bag_id: store.record(bag_id).label for bag_id in bag_ids}
+            found = {bag_id: store.record(bag_id).label for bag_id in bag_ids}
+            if place:
+                _check_same_patients(labels, found, stores=(stores[0], path))
+            labels = found
             _check_labels(run, [(p, label) for p, label in labels.items() if label is not None])
             folds = sorted(heads) if len(documents) == 1 else [place]
             rows = []
@@ -162,6 +166,17 @@ def _check_labels(run: Run, labels: Sequence[tuple[str, str]]) -> None:
             f"labels that are no class of {run.path}: {name_some(unknown)}; its classes are "
             f"{', '.join(run.classes)}; keep those with --classes, merge labels with --merge, or "
             "give the others' folders without a table"
+        )
+
+
+def _check_same_patients(
+    first: Mapping[str, str | None], other: Mapping[str, str | None], *, stores: tuple[Path, Path]
+) -> None:
+    """Refuse stores of several folds that are not of the same patients with the same labels."""
+    if odd := sorted({patient_id for patient_id, _ in first.items() ^ other.items()}):
+        raise EvaluationError(
+            f"the stores of the folds hold different patients: {name_some(odd)} not alike, or not "
+            f"at all, in {stores[0]} and {stores[1]}; embed the same patients into both"
         )
 
 

@@ -1,6 +1,7 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +109,24 @@ def test_a_store_of_another_encoder_is_refused(
         pass
     with pytest.raises(EvaluationError, match=r"other.zarr is another encoder.*weights_sha256"):
         predict_source(open_run(tinted.run), tmp_path / "other.zarr")
+
+
+def test_stores_of_the_folds_with_other_patients_are_refused(
+    tinted: Fitted, external: Path, tmp_path: Path
+) -> None:
+    path = Path(shutil.copytree(tinted.run, tmp_path / "run"))
+    document = json.loads((path / "config.json").read_text())
+    document["stores"] = [{**document["stores"][0], "fold": fold} for fold in range(3)]
+    (path / "config.json").write_text(json.dumps(document))
+    encoder = load_encoder("resnet18", weights="random:0", image_size_px=SIZE_PX)
+    cohort = read_cohort(external)
+    for fold in range(3):
+        present = tuple(p for i, p in enumerate(cohort.patients[:4]) if i != fold)
+        store = tmp_path / f"new{fold}.zarr"
+        for _ in embed(replace(cohort, patients=present), encoder, store, EMBED):
+            pass
+    with pytest.raises(EvaluationError, match=r"different patients: P50, P51 \(2\) .*new1\.zarr"):
+        predict_source(open_run(path), tmp_path / "new{fold}.zarr")
 
 
 def test_a_label_that_is_no_class_of_the_run_is_refused(
