@@ -28,7 +28,7 @@ from aml_mil.evaluation.ood import TrainingPatients
 from aml_mil.evaluation.ood_run import read_training_patients
 from aml_mil.evaluation.patient_cells import CellTally, read_bag
 from aml_mil.mil.head import Head
-from aml_mil.mil.run_dir import Run
+from aml_mil.mil.run_dir import CONFIG_FILE, Run
 from stores import NotAStoreError, open_store
 
 FloatArray = npt.NDArray[np.float64]
@@ -68,8 +68,8 @@ def predict_steps(
         Progress of the embedding, then the prediction.
 
     Raises:
-        EvaluationError: The encoder is another than the run's, a label is no class of the run, or
-            the stores of the folds are not of the same patients.
+        EvaluationError: The encoder is another than the run's, a label is no class of the run, the
+            stores of the folds are not of the same patients, or ``out_dir`` is a run's folder.
     """
     documents: Sequence[Mapping[str, Any]] = run.document["stores"]
     stores: list[Path] = []
@@ -201,9 +201,14 @@ def _of_fold(weights: str | Path | None, fold: int) -> str | None:
 
 @contextmanager
 def _folder(out_dir: str | Path | None) -> Iterator[Path]:
-    """Use the folder asked for, or one that is gone afterwards."""
+    """Use the folder asked for, unless a run is there, or one that is gone afterwards."""
     if out_dir is not None:
         folder = Path(out_dir)
+        if (folder / CONFIG_FILE).exists():
+            raise EvaluationError(
+                f"{folder} is the folder of a run, whose predictions and metrics would be "
+                "overwritten; name another folder"
+            )
         folder.mkdir(parents=True, exist_ok=True)
         yield folder
         return

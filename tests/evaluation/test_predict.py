@@ -70,6 +70,14 @@ def test_a_second_call_embeds_only_what_is_missing(
     np.testing.assert_array_equal(first.probabilities, second.probabilities)
 
 
+def test_the_folder_of_a_run_is_not_written_over(tinted: Fitted, tmp_path: Path) -> None:
+    path = Path(shutil.copytree(tinted.run, tmp_path / "run"))
+    before = {file.name: file.read_bytes() for file in path.iterdir()}
+    with pytest.raises(EvaluationError, match=r"run is the folder of a run.*another folder"):
+        predict_source(open_run(tinted.run), tinted.store, out_dir=path)
+    assert {file.name: file.read_bytes() for file in path.iterdir()} == before
+
+
 def test_the_runs_own_store_gives_its_predictions_and_says_so(tinted: Fitted) -> None:
     run = open_run(tinted.run)
     found = predict_source(run, tinted.store)
