@@ -1,7 +1,8 @@
 """Runs side by side over the same patients and folds: Table 1, the per-class table, and the floors.
 
 A floor is a simple predictor on the same folds. A model whose interval holds a floor has not been
-shown to know more than the floor does, and that is said.
+shown to know more than the floor does, and that is said; nor has one that has no interval, as where
+each fold tests one patient of a class.
 """
 
 from collections.abc import Mapping, Sequence
@@ -57,16 +58,18 @@ class Row:
 
 
 class FloorReached(NamedTuple):
-    """A floor that a run's interval does not leave below it."""
+    """A floor that a run's interval does not leave below it; where it has none, any floor."""
 
     run: str
     floor: str
     metric: str
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
     def __str__(self) -> str:
+        if self.low is None or self.high is None:
+            return f"{self.metric} {self.value:.2f} beside no interval"
         where = "inside" if self.value <= self.high else "above"
         return f"{self.metric} {self.value:.2f} {where} {self.low:.2f} to {self.high:.2f}"
 
@@ -243,7 +246,9 @@ def _floors_reached(
             for metric in FLOOR_METRICS:
                 value = groups[MACRO][metric].mean
                 own = assessments[run.name].macro[metric]
-                if value is None or own.low is None or own.high is None or value < own.low:
+                if value is None or own.averaged is None:
+                    continue
+                if own.low is not None and value < own.low:
                     continue
                 reached.append(FloorReached(run.name, floor, metric, value, own.low, own.high))
     return reached

@@ -150,6 +150,7 @@ def _summary(
             for metric in ("roc_auc", "pr_auc", "f1", "balanced_accuracy")
         ],
         "wrong": wrong,
+        "is_scored": all(macro[metric].averaged is not None for metric in METRICS),
         "floor_sentences": [_with_titles(text) for text in comparison.floor_sentences],
         "num_heads": document["fit"]["num_folds"] * document["fit"]["seeds"],
         "num_folds": document["fit"]["num_folds"],

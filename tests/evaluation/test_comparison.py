@@ -63,6 +63,16 @@ def test_a_floor_above_the_interval_is_named_as_above() -> None:
     assert "roc_auc 0.99 above" in found.floor_sentences[0]
 
 
+def test_a_run_without_an_interval_is_not_shown_to_beat_a_floor() -> None:
+    one_each = simulate((5, 5), separation=0.3, seed=2)
+    auc = assess(one_each).macro["roc_auc"]
+    assert (auc.averaged is not None, auc.low, auc.high) == (True, None, None)
+    found = compare_runs([to_compare("small", one_each, colour=1.0)])
+    assert "roc_auc" in [reached.metric for reached in found.floors_reached]
+    (sentence,) = found.floor_sentences
+    assert "roc_auc 1.00 beside no interval" in sentence
+
+
 def test_the_paired_difference_is_that_of_the_assessments() -> None:
     found = paired_intervals(GOOD, POOR)["roc_auc"][MACRO]
     good, poor = assess(GOOD).macro["roc_auc"], assess(POOR).macro["roc_auc"]

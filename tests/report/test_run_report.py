@@ -5,6 +5,7 @@ import json
 import re
 import shlex
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -135,6 +136,16 @@ def test_a_cohort_of_other_patients_is_refused_at_once(evil: EvilRun, tmp_path: 
     (tmp_path / "cells.csv").write_text("\n".join([header, *(f"Q{row}" for row in rows)]))
     with pytest.raises(EvaluationError, match="none of the run's patients is in"):
         build(evil.run, tmp_path / "cells.csv")
+
+
+def test_figures_that_cannot_be_computed_are_not_said_to_lie_above_the_floors(
+    evil: EvilRun,
+) -> None:
+    run = open_run(evil.run)
+    run.scores = replace(run.scores, folds=run.scores.targets)
+    *_, report = build_report(run)
+    assert isinstance(report, Report)
+    assert "All figures lie above the floors" not in report.html
 
 
 def test_a_run_whose_store_is_gone_still_has_a_report(evil: EvilRun, tmp_path: Path) -> None:
