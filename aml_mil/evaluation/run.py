@@ -31,7 +31,7 @@ from aml_mil.evaluation.explain import Explanation, predict_single_cells
 from aml_mil.evaluation.kinds import Kind, shipped_kinds
 from aml_mil.evaluation.patients import PatientScores, patient_scores
 from aml_mil.mil.run_dir import ATTENTION_FILE, Run
-from stores import FeatureStore, open_store
+from stores import FeatureStore, open_store, store_exists
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -108,8 +108,8 @@ class OpenRun:
             EvaluationError: It is not there any more, or another one is.
         """
         document = self.store_document(fold)
-        path = Path(document["path"])
-        if not path.exists():
+        path: str = document["path"]
+        if not store_exists(path):
             raise EvaluationError(
                 f"the store of {self.path} is not at {path} any more; put it back there"
             )

@@ -141,6 +141,20 @@ def test_a_store_that_is_gone_or_another_is_said(tinted: Fitted, tmp_path: Path)
         aml_mil.open_run(path).explain("P03")
 
 
+def test_a_store_at_a_url_is_found(tinted: Fitted, tmp_path: Path) -> None:
+    path = Path(shutil.copytree(tinted.run, tmp_path / "run"))
+    document = json.loads((path / "config.json").read_text())
+    url = document["stores"][0]["path"] = f"file://{tinted.store.absolute()}"
+    (path / "config.json").write_text(json.dumps(document))
+    with aml_mil.open_run(path).store() as store:
+        assert str(store.path) == url
+        assert store.read("P03").instance_ids
+    document["stores"][0]["path"] = "file:///nowhere/x.zarr"
+    (path / "config.json").write_text(json.dumps(document))
+    with pytest.raises(EvaluationError, match=r"not at file:///nowhere/x\.zarr any more"):
+        aml_mil.open_run(path).explain("P03")
+
+
 def test_an_unknown_patient_and_a_folder_without_a_run_are_refused(
     tinted: Fitted, tmp_path: Path
 ) -> None:
