@@ -188,8 +188,8 @@ def bca_interval(
         confidence: Coverage, between 0 and 1.
         num_cases: Patients behind a figure between 0 and 1. Where every resample gives the same,
             resampling is blind: a figure of 1 or 0 gets the interval of a share observed in all or
-            none of so many cases (Clopper-Pearson), any other figure none. Without it such an
-            interval has no width.
+            none of so many cases (Clopper-Pearson), any other figure none. Without it a 0, such as
+            the difference of a run from itself, is certain.
 
     Returns:
         The interval; undefined where the estimate or every resample is.
@@ -197,7 +197,7 @@ def bca_interval(
     defined = resampled[~np.isnan(resampled)]
     if np.isnan(estimate) or not len(defined):
         return UNDEFINED
-    if np.ptp(defined) < ROUNDING and num_cases:
+    if np.ptp(defined) < ROUNDING:
         return _blind_interval(float(estimate), num_cases, confidence=confidence)
     below = ((defined < estimate - ROUNDING).mean() + (defined < estimate + ROUNDING).mean()) / 2
     smallest = 1 / len(defined)
@@ -212,7 +212,10 @@ def bca_interval(
     return Interval(estimate=float(estimate), low=float(low), high=float(high))
 
 
-def _blind_interval(estimate: float, num_cases: int, *, confidence: float) -> Interval:
+def _blind_interval(estimate: float, num_cases: int | None, *, confidence: float) -> Interval:
+    if not num_cases:
+        end = 0.0 if abs(estimate) < ROUNDING else None
+        return Interval(estimate=estimate, low=end, high=end)
     bound = ((1 - confidence) / 2) ** (1 / num_cases)
     if abs(estimate - 1) < ROUNDING:
         return Interval(estimate=1.0, low=bound, high=1.0)

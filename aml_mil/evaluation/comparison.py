@@ -47,7 +47,7 @@ class Row:
         is_floor: Whether it is a floor.
         figures: By metric.
         best: Metrics in which no run of the group has a better mean, or none can be told apart
-            from: the paired interval of the difference holds 0.
+            from: the paired interval of the difference holds 0, or there is none.
     """
 
     name: str
@@ -232,7 +232,7 @@ def _is_tied(
     for pair in permutations((row.name, leader)):
         intervals = differences.get((pair[0], pair[1]), {}).get(metric, {})
         interval: Interval | None = intervals.get(row.group)
-        if interval is not None and 0.0 in interval:
+        if interval is not None and (interval.low is None or 0.0 in interval):
             return True
     return False
 

@@ -131,6 +131,10 @@ def attention_chart(by_type: AttentionByType) -> Any:
                 "value": [t.attention.estimate or 0.0 for t in found],
                 "low": [_or_estimate(t.attention.low, t.attention) for t in found],
                 "high": [_or_estimate(t.attention.high, t.attention) for t in found],
+                "text": [
+                    format_interval(t.attention.estimate, t.attention.low, t.attention.high)
+                    for t in found
+                ],
                 "patients": [t.num_patients for t in found],
             }
         )
@@ -151,7 +155,7 @@ def attention_chart(by_type: AttentionByType) -> Any:
         )
         tips = [
             ("cell type", "@name"),
-            ("attention", "@value{0.00} (@low{0.00}–@high{0.00})"),
+            ("attention", "@text"),
             ("patients", "@patients"),
         ]
         plot.add_tools(HoverTool(renderers=[bars], tooltips=tips))

@@ -72,6 +72,18 @@ def test_the_mean_is_over_annotated_cells_relative_to_the_patients_average_cell(
     assert monocytes.num_cells == len(values)
 
 
+def test_a_type_that_one_patient_has_gets_no_interval() -> None:
+    attention, annotated = draw(advantage=1.0)
+    first = annotated["p0"]
+    annotated["p0"] = AnnotatedCells(label=first.label, cell_types=["plasma cell"] * 8)
+    annotated["p0"].cell_types.extend([""] * (len(first.cell_types) - 8))
+    found = attention_by_type(attention, annotated, KIND_OF, num_resamples=300)
+    rare = next(t for t in found.types if t.cell_type == "plasma cell")
+    assert rare.num_patients == 1
+    assert rare.attention.estimate is not None
+    assert (rare.attention.low, rare.attention.high) == (None, None)
+
+
 def test_without_malignant_cells_there_is_no_gap() -> None:
     found = attention_by_type(*draw(advantage=1.0), {"monocyte": "healthy"}, num_resamples=50)
     assert found.gap.estimate is None

@@ -86,6 +86,21 @@ def test_what_both_runs_find_hard_drops_out_of_the_difference() -> None:
     assert found.high - found.low < 0.1 * (alone.high - alone.low)
 
 
+def test_a_difference_that_resampling_cannot_see_is_not_called_certain() -> None:
+    good, poor = (simulate((5, 5), separation=s, seed=2) for s in (30.0, 0.3))
+    found = paired_intervals(good, poor)["roc_auc"][MACRO]
+    assert found.estimate is not None
+    assert found.estimate > 0
+    assert (found.low, found.high) == (None, None)
+    rows = compare_runs([to_compare("good", good), to_compare("poor", poor)]).of_group(MACRO)
+    assert all("roc_auc" in row.best for row in rows)
+
+
+def test_a_run_does_not_differ_from_itself() -> None:
+    found = paired_intervals(GOOD, GOOD)["roc_auc"][MACRO]
+    assert (found.estimate, found.low, found.high) == (0.0, 0.0, 0.0)
+
+
 @pytest.mark.parametrize(
     ("other", "message"),
     [
