@@ -17,7 +17,8 @@ from aml_mil.evaluation.errors import EvaluationError
 from aml_mil.evaluation.patients import PatientScores
 from aml_mil.evaluation.scores import LOSSES
 
-# The floors that look at the encoder's features; the others are the same for every run.
+# The floors that look at the encoder's features; the others are the same for every run whose store
+# holds the same cells.
 ENCODER_FLOORS = ("mean_pooling",)
 FLOOR_METRICS = ("roc_auc", "pr_auc", "f1")
 
@@ -198,11 +199,17 @@ def _floor_rows(runs: Sequence[RunToCompare], group: str) -> list[Row]:
     rows: list[Row] = []
     for run in runs:
         for floor, figures in run.floors.items():
-            is_own = floor in ENCODER_FLOORS and len(runs) > 1
+            is_own = len(runs) > 1 and (floor in ENCODER_FLOORS or not _is_common(floor, runs))
             name = f"{floor} ({run.name})" if is_own else floor
             if group in figures and name not in [row.name for row in rows]:
                 rows.append(Row(name=name, group=group, is_floor=True, figures=figures[group]))
     return sorted(rows, key=lambda row: row.name.startswith(ENCODER_FLOORS))
+
+
+def _is_common(floor: str, runs: Sequence[RunToCompare]) -> bool:
+    """Whether a floor is as high for every run that has it."""
+    of_runs = [run.floors[floor][MACRO] for run in runs if floor in run.floors]
+    return len({tuple(found[metric].mean for metric in FLOOR_METRICS) for found in of_runs}) == 1
 
 
 def _with_best(row: Row, models: Sequence[Row], paired: Sequence[PairedDifferences]) -> Row:

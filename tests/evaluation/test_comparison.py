@@ -124,6 +124,16 @@ def test_common_floors_stand_once_and_mean_pooling_once_a_run() -> None:
     assert names == ["a", "b", "colour", "mean_pooling (a)", "mean_pooling (b)"]
 
 
+def test_a_floor_that_differs_between_runs_stands_once_a_run() -> None:
+    runs = [
+        to_compare("all cells", GOOD, colour=0.7, class_prior=0.5),
+        to_compare("few cells", GOOD, colour=0.8, class_prior=0.5),
+    ]
+    rows = {row.name: row for row in compare_runs(runs).of_group(MACRO) if row.is_floor}
+    assert list(rows) == ["colour (all cells)", "class_prior", "colour (few cells)"]
+    assert rows["colour (few cells)"].figures["roc_auc"].mean == 0.8
+
+
 def test_floors_are_read_from_metrics_json_with_or_without_intervals() -> None:
     plain = {"mean": 0.8, "sd": 0.1}
     whole = {**plain, "averaged": 0.8, "low": 0.7, "high": 0.9}
