@@ -51,8 +51,9 @@ class Reembedding:
     """A run's encoders and heads, ready for images that no store holds.
 
     Where the run's store is still there and was made on such a device, its engine, precision and
-    batch size are used; else what `embed` would choose here. Where the run's stains were
-    normalised, so are the changed images, as those of a patient who came with such a stain.
+    batch size are used; else, and for a store in int8, what `embed` would choose here. Where the
+    run's stains were normalised, so are the changed images, as those of a patient who came with
+    such a stain.
 
     Args:
         run: A finished run.
@@ -195,6 +196,8 @@ def _follow_store(document: Mapping[str, Any], encoder: Encoder, *, device: str)
     chosen = choose_numerics(config, encoder, num_encodings=MANY_ENCODINGS)
     recorded = _recorded_numerics(document)
     if recorded.get("device_type") != chosen.device.type:
+        return chosen
+    if recorded["compute_dtype"] == "int8":  # which takes cells to calibrate with
         return chosen
     try:
         config = EmbedConfig(

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from aml_mil.cohort import read_cohort
-from aml_mil.embedding import EmbedConfig, embed
+from aml_mil.embedding import EmbedConfig, calibration, embed
 from aml_mil.embedding.openvino_engine import has_openvino
+from aml_mil.embedding.quantise import has_nncf
 from aml_mil.encoders import load_encoder
 from aml_mil.evaluation import EvaluationError
 from aml_mil.evaluation.assessment import assess
@@ -148,6 +149,26 @@ def test_without_the_store_the_engine_is_chosen_anew(tinted: Fitted, tmp_path: P
     )
     assert reembedding.numerics.engine == ("openvino" if has_openvino() else "torch")
     assert reembedding.numerics.batch_size == 64
+
+
+@pytest.mark.skipif(not (has_openvino() and has_nncf()), reason="needs openvino and nncf")
+def test_a_run_on_a_store_in_int8_is_stressed_as_embed_would_choose_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calibration, "NUM_CELLS", 8)
+    cohort = draw_cohort(tmp_path / "cohort", label_is="tint", num_patients=6, cells=2)
+    fitted = fit_on(cohort, tmp_path, embedding=EmbedConfig(views="identity", precision="int8"))
+    reembedding = Reembedding(
+        open_run(fitted.run), weights=None, device="cpu", max_cells=None, seed=0
+    )
+    assert (reembedding.numerics.engine, reembedding.numerics.batch_size) == ("openvino", 64)
+    assert reembedding.numerics.precision != "int8"
+    (patient, *_) = read_cohort(cohort).patients
+    (encoded,) = reembedding._encode(iter(reembedding.images(patient)), place=0)
+    with open_store(fitted.store) as store:
+        stored = store.read(patient.patient_id).features.astype(np.float32)
+    lengths = np.linalg.norm(encoded, axis=1) * np.linalg.norm(stored, axis=1)
+    assert ((encoded * stored).sum(1) / lengths).min() > 0.99
 
 
 def test_the_patients_colour_is_that_of_the_store(tinted: Fitted) -> None:
