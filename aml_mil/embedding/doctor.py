@@ -14,7 +14,7 @@ from aml_mil.cohort import Cohort
 from aml_mil.embedding.building import build_engine
 from aml_mil.embedding.calibration import draw_calibration
 from aml_mil.embedding.config import EmbedConfig
-from aml_mil.embedding.engines import MIN_ENCODINGS
+from aml_mil.embedding.engines import MIN_ENCODINGS, can_fall_back
 from aml_mil.embedding.errors import EngineError
 from aml_mil.embedding.numerics import Numerics, choose_numerics
 from aml_mil.embedding.openvino_engine import has_openvino
@@ -230,7 +230,7 @@ def _build(
     try:
         return numerics, build(numerics), ""
     except EngineError as error:
-        if config.engine != "auto" or config.compile:
+        if not can_fall_back(config):
             raise
         numerics = choose_numerics(replace(config, engine="torch"), encoder)
         return numerics, build(numerics), str(error)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from aml_mil.embedding.config import EngineChoice, EnginePrecision
+from aml_mil.embedding.config import EmbedConfig, EngineChoice, EnginePrecision
 from aml_mil.embedding.errors import EngineError
 from aml_mil.embedding.openvino_engine import (
     INFERENCE_TYPES,
@@ -73,6 +73,11 @@ def choose_engine(
         return choice
     is_offered = device.type == "cpu" and precision in INFERENCE_TYPES and has_openvino()
     return "openvino" if is_offered and num_encodings >= MIN_ENCODINGS else "torch"
+
+
+def can_fall_back(config: EmbedConfig) -> bool:
+    """Whether torch may encode where OpenVINO, taken by itself, cannot run an encoder."""
+    return config.engine == "auto" and not config.compile and config.precision != "int8"
 
 
 def _check_int8(choice: EngineChoice) -> None:

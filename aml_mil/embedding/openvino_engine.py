@@ -94,6 +94,7 @@ class OpenVinoEngine:
                 f"expected cells to calibrate with for int8 and for nothing else, got {precision}"
             )
             raise EngineError(message)
+        advice = "leave out --precision int8" if precision == "int8" else "use --engine torch"
         self.num_at_once = 2
         self.graph_sha256 = ""
         self._views = views
@@ -117,11 +118,11 @@ class OpenVinoEngine:
             found = self.encode(example)[views.index("identity")]
         except _failures(openvino) as error:
             reason = _last_line(error)
-            message = f"OpenVINO cannot run {encoder.name}: {reason}; use --engine torch"
+            message = f"OpenVINO cannot run {encoder.name}: {reason}; {advice}"
             raise EngineError(message) from error
         with torch.inference_mode():
             expected = module(torch.from_numpy(example)).numpy()
-        _compare(found, expected, name=encoder.name)
+        _compare(found, expected, name=encoder.name, advice=advice)
 
     def encode(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Encode a batch; several threads may do so at once, and no core waits between batches.
@@ -219,14 +220,16 @@ def _compile(openvino: ModuleType, model: Any, precision: EnginePrecision) -> An
     return openvino.Core().compile_model(model, "CPU", settings)
 
 
-def _compare(found: NDArray[np.float32], expected: NDArray[np.float32], *, name: str) -> None:
+def _compare(
+    found: NDArray[np.float32], expected: NDArray[np.float32], *, name: str, advice: str
+) -> None:
     first, second = found.reshape(len(found), -1), expected.reshape(len(expected), -1)
     norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
     cosines = (first * second).sum(1) / np.maximum(norms, np.finfo(np.float32).tiny)
     if not np.all(cosines >= MIN_TRIAL_COSINE):
         message = (
             f"OpenVINO encodes {name} wrongly: on a trial batch the cosine to torch in fp32 is "
-            f"{cosines.min():.4f}, expected at least {MIN_TRIAL_COSINE}; use --engine torch"
+            f"{cosines.min():.4f}, expected at least {MIN_TRIAL_COSINE}; {advice}"
         )
         raise EngineError(message)
 

@@ -21,7 +21,7 @@ from aml_mil.embedding.calibration import (
 from aml_mil.embedding.check import CheckingPass
 from aml_mil.embedding.config import EmbedConfig
 from aml_mil.embedding.encode import EncodingPass
-from aml_mil.embedding.engines import Engine
+from aml_mil.embedding.engines import Engine, can_fall_back
 from aml_mil.embedding.errors import EmbedError, EngineError, NumericsMismatchError
 from aml_mil.embedding.numerics import choose_numerics, follow_numerics
 from aml_mil.embedding.openvino_engine import OpenVinoEngine
@@ -187,7 +187,7 @@ class StoreJob:
         try:
             self._view_encoder = self._build()
         except EngineError as error:
-            if self._config.engine != "auto" or self._config.compile:
+            if not can_fall_back(self._config):
                 raise
             self._engine_note = str(error)
             self._numerics = choose_numerics(replace(self._config, engine="torch"), self._encoder)

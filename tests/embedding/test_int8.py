@@ -4,7 +4,16 @@ import pytest
 import torch
 
 from aml_mil.cohort import read_cohort
-from aml_mil.embedding import EngineError, NumericsMismatchError, engines
+from aml_mil.embedding import (
+    EmbedConfig,
+    EngineError,
+    NumericsMismatchError,
+    doctor,
+    engines,
+    numerics,
+    openvino_engine,
+    store_job,
+)
 from aml_mil.embedding import calibration as calibration_file
 from aml_mil.embedding.calibration import draw_calibration
 from aml_mil.embedding.engines import choose_engine
@@ -120,6 +129,34 @@ def test_nothing_is_printed_while_it_calibrates(cohort_dir, encoder, capfd):
     drawn = draw_calibration(read_cohort(cohort_dir), image_size_px=SIZE_PX)
     OpenVinoEngine(encoder, precision="int8", views=("identity",), calibration=drawn.images)
     assert capfd.readouterr().out == ""
+
+
+def test_an_encoder_that_cannot_be_had_in_int8_is_refused_with_its_reason(
+    cohort_dir, store_path, encoder, monkeypatch
+):
+    def build(numerics, *arguments, **settings):
+        raise EngineError("OpenVINO encodes it wrongly")
+
+    for module in (store_job, doctor):
+        monkeypatch.setattr(module, "build_engine", build)
+    monkeypatch.setattr(engines, "has_openvino", lambda: True)
+    monkeypatch.setattr(engines, "has_nncf", lambda: True)
+    monkeypatch.setattr(numerics, "library_versions", lambda *names: {})
+    with pytest.raises(EngineError, match="encodes it wrongly"):
+        run(cohort_dir, store_path, encoder, precision="int8")
+    assert not store_path.exists(), "int8 was asked for"
+    config = EmbedConfig(device="cpu", precision="int8")
+    with pytest.raises(EngineError, match="encodes it wrongly"):
+        doctor.diagnose(encoder, config, cohort=read_cohort(cohort_dir), seconds=0.01)
+
+
+@needs_int8
+def test_an_encoder_too_far_from_fp32_in_int8_is_refused_with_what_helps(
+    cohort_dir, store_path, encoder, monkeypatch
+):
+    monkeypatch.setattr(openvino_engine, "MIN_TRIAL_COSINE", 1.1)
+    with pytest.raises(EngineError, match=r"wrongly: .*; leave out --precision int8"):
+        run(cohort_dir, store_path, encoder, precision="int8")
 
 
 def test_int8_is_refused_where_it_cannot_be_had(monkeypatch, encoder):
