@@ -82,8 +82,9 @@ def parse_attribute(text: str) -> Attribute:
         return None
     if not _NUMBER.fullmatch(text):
         return text
-    number = float(text.replace(",", "."))
-    return int(number) if re.fullmatch(r"[+-]?\d+", text) else number
+    if re.fullmatch(r"[+-]?\d+", text):
+        return int(text)
+    return float(text.replace(",", "."))
 
 
 def _decode(path: Path) -> str:

@@ -43,6 +43,12 @@ def test_decimal_commas_are_numbers_and_empty_fields_none(mll: Build) -> None:
     assert second.attributes["leucocytes_perl"] is None
 
 
+def test_a_long_number_keeps_all_its_digits(mll: Build) -> None:
+    table = "patient_id,bag_label,accession\nABF,NPM1,20260112000000123\nAEC,control,\n"
+    first, _ = read_cohort(with_metadata(mll, table)).patients
+    assert first.attributes["accession"] == 20260112000000123
+
+
 @pytest.mark.parametrize(
     "encoded",
     [
