@@ -17,7 +17,7 @@ def cohort_options(command: Command) -> Command:
     for option in (
         click.option(
             "--min-malignant-percent",
-            type=float,
+            type=click.FloatRange(0, 100),
             metavar="PERCENT",
             help="Leave out AML patients with fewer myeloblasts + promyelocytes + myelocytes, "
             "in percent of blood cells. Hehr et al. use 20.",

@@ -29,3 +29,10 @@ def test_without_the_flag_no_figure_is_made_up(cohort_dir, tmp_path):
     document = json.loads(invoke(cohort_dir, tmp_path / "a.zarr", "--json").stdout)
     assert "min_cosine" not in document
     assert document["engine"] == "torch", "a few cells do not repay the start of another engine"
+
+
+def test_a_percentage_that_is_none_is_wrong_usage(cohort_dir, tmp_path):
+    for percent in ("120", "-1"):
+        outcome = invoke(cohort_dir, tmp_path / "a.zarr", "--min-malignant-percent", percent)
+        assert outcome.exit_code == 2, "not a traceback"
+        assert f"{float(percent)} is not in the range" in outcome.stderr
