@@ -18,6 +18,7 @@ _JPEG_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 _JPEG_SIZE_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_END = 0xD9
 _JPEG_SCAN = 0xDA
+_JPEG_SEQUENTIAL = (0xC0, 0xC1)
 MAX_JPEG_SCANS = 500  # a progressive photograph has ten; each may touch every coefficient
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _BMP_UNCOMPRESSED = (0, 3, 6)
@@ -75,6 +76,29 @@ def inspect_jpeg(data: bytes) -> ImageHeader:
         message = "jpeg without a picture: no frame or no scan before its end"
         raise DamagedImageError(message)
     return frames[0]
+
+
+def tidy_jpeg(data: bytes) -> bytes:
+    """Leave out what lies between the segments before the first scan, and correct the scans.
+
+    Args:
+        data: A file that `inspect_jpeg` accepts.
+
+    Returns:
+        The same picture, with the parameters that each scan of a sequential one must have.
+    """
+    head, rest = bytearray(data[:2]), bytearray(data)
+    is_sequential, first_scan = False, 0
+    for marker, position, length in _jpeg_segments(data):
+        end = position + length
+        is_sequential |= marker in _JPEG_SEQUENTIAL
+        if marker == _JPEG_SCAN:
+            first_scan = first_scan or position - 2
+            if is_sequential:
+                rest[end - 3 : end] = b"\0\x3f\0"
+        if not first_scan:
+            head += data[position - 2 : end]
+    return bytes(head + rest[first_scan:])
 
 
 def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:

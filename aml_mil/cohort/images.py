@@ -19,7 +19,13 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from aml_mil.cohort.containers import ImageHeader, inspect_bmp, inspect_jpeg, inspect_png
+from aml_mil.cohort.containers import (
+    ImageHeader,
+    inspect_bmp,
+    inspect_jpeg,
+    inspect_png,
+    tidy_jpeg,
+)
 from aml_mil.cohort.errors import DamagedImageError
 from aml_mil.cohort.tiff import inspect_tiff
 from stores.files import read_bytes
@@ -168,13 +174,15 @@ def _check_size(width: int, height: int) -> None:
         raise DamagedImageError(message)
 
 
-def _decode_jpeg(data: bytes) -> NDArray[np.uint8]:
+def _decode_jpeg(data: bytes, *, is_tidy: bool = False) -> NDArray[np.uint8]:
     try:
         height, width, *_ = simplejpeg.decode_jpeg_header(data, strict=True)
         _check_size(width, height)
         image: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, "RGB", strict=True)
     except ValueError as error:
         if any(warning in str(error) for warning in _HARMLESS_JPEG):
+            if not is_tidy:  # strict decoding ends at the first warning, whatever follows
+                return _decode_jpeg(tidy_jpeg(data), is_tidy=True)
             return _decode_with_pillow(data, "JPEG")
         message = f"damaged jpeg: {error}"
         raise DamagedImageError(message) from error

@@ -3,6 +3,7 @@ import random
 import struct
 import tracemalloc
 import zlib
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -104,6 +105,22 @@ def test_bytes_between_jpeg_segments_that_hold_no_pixels_do_no_harm() -> None:
     data = WHOLE["jpeg baseline"]
     padded = data[:-2] + b"\0" * 8 + data[-2:]
     np.testing.assert_array_equal(decode_image(padded), decode_image(data))
+
+
+def odd_jpegs(data: bytes) -> Iterator[bytes]:
+    """As some cameras write them: bytes before a table, a scan without its usual parameters."""
+    table, scan = data.index(b"\xff\xdb"), data.index(b"\xff\xda")
+    end = scan + 2 + int.from_bytes(data[scan + 2 : scan + 4])
+    yield data[:table] + b"\0\0" + data[table:]
+    yield data[: end - 3] + b"\0\0\0" + data[end:]
+
+
+def test_a_jpeg_with_an_odd_header_is_the_same_picture_and_damaged_where_its_tail_is_lost() -> None:
+    plain = WHOLE["jpeg baseline"]
+    for data in odd_jpegs(plain):
+        np.testing.assert_array_equal(decode_image(data), decode_image(plain))
+        with pytest.raises(DamagedImageError, match="premature end"):
+            decode_image(data[: len(data) * 2 // 3] + b"\xff\xd9")
 
 
 def test_a_jpeg_is_decoded_as_pillow_decodes_it() -> None:
