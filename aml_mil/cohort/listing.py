@@ -2,6 +2,7 @@
 
 import os
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -73,8 +74,16 @@ def smear_of(instance_id: str) -> str:
 
 
 def subfolders(folder: Path) -> dict[str, Path]:
-    """Visible folders directly below, by comparable name, in natural order."""
+    """Visible folders directly below, by comparable name, in natural order.
+
+    Raises:
+        LayoutError: Two names differ only in how their accents are encoded.
+    """
     names = [e.name for e in folder.iterdir() if e.is_dir() and not e.name.startswith(".")]
+    twice = [name for name, count in Counter(map(same_name, names)).items() if count > 1]
+    if twice:
+        message = f"folders in {folder} of one name, their accents encoded in two ways: "
+        raise LayoutError(f"{message}{name_some(twice)}; put their files into one")
     return {same_name(name): folder / name for name in sort_naturally(names)}
 
 

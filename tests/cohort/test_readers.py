@@ -1,3 +1,4 @@
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -172,6 +173,15 @@ def test_a_patient_under_another_label_is_named_and_not_called_missing(mll: Buil
         read_cohort(with_metadata(mll, METADATA.replace("control", "NPM1")))
     assert "another label: AEC (NPM1 in the table, under control) (1 of 2)" in str(caught.value)
     assert "without a folder" not in str(caught.value)
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="its file system has one name for both")
+def test_two_folders_of_one_name_are_an_error_and_neither_is_lost(mll: Build) -> None:
+    """An accent is one character or two, by the system that made the folder."""
+    files = {f"AML/Zo{accented}": ["image_0.tif"] for accented in ("\u00e9", "e\u0301")}
+    root = with_metadata(mll, "patient_id,bag_label\nZo\u00e9,AML\n", files)
+    with pytest.raises(LayoutError, match=r"folders in .*AML of one name.*: Zo\u00e9 \(1\)"):
+        read_cohort(root)
 
 
 def test_an_empty_patient_folder_is_an_error(mll: Build) -> None:
