@@ -1,4 +1,4 @@
-"""Measure an encoder on a fixed sample of its training images.
+"""Measure an encoder on fixed samples of its training images.
 
 Shapes: B images, S pixels a side, D features.
 """
@@ -22,7 +22,7 @@ BATCH_SIZE = 128
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """The images that are looked at after every epoch.
+    """Images that are taken again after every epoch.
 
     Attributes:
         images: [B, S, S, 3] uint8, at the encoder's size.
@@ -41,11 +41,23 @@ class Sample:
             yield normalise(part.to(device))
 
 
-def draw_sample(pool: ImagePool, *, image_size_px: int, seed: int) -> Sample:
-    """Choose images at random, annotated ones first."""
+def draw_sample(
+    pool: ImagePool, *, image_size_px: int, seed: int, is_annotated_first: bool = False
+) -> Sample:
+    """Choose images at random.
+
+    Args:
+        pool: Images of the run.
+        image_size_px: Side to fit them to.
+        seed: Of the run.
+        is_annotated_first: Take images with a cell type before others; often they are of a few
+            patients only, and say nothing of how all images look.
+    """
     order = np.random.default_rng((seed, 1)).permutation(len(pool))
-    annotated = np.array([bool(source.cell_type) for source in pool.sources])
-    chosen = sorted(order[np.argsort(~annotated[order], kind="stable")][:NUM_IMAGES])
+    if is_annotated_first:
+        annotated = np.array([bool(source.cell_type) for source in pool.sources])
+        order = order[np.argsort(~annotated[order], kind="stable")]
+    chosen = sorted(order[:NUM_IMAGES])
     images = np.stack([fit_image(pool.image(i), image_size_px) for i in chosen])
     return Sample(
         images=torch.from_numpy(images),

@@ -81,7 +81,9 @@ class PretrainRun(TrainingRun[Crops]):
             device=device,
             precision=resolve_precision(config.precision, device),
         )
-        self.sample = draw_sample(pool, image_size_px=config.image_size_px, seed=config.seed)
+        size_px, seed = config.image_size_px, config.seed
+        self.sample = draw_sample(pool, image_size_px=size_px, seed=seed, is_annotated_first=True)
+        self.typical = draw_sample(pool, image_size_px=size_px, seed=seed)
         self._go_on()
 
     @property
@@ -130,7 +132,7 @@ class PretrainRun(TrainingRun[Crops]):
 
     def measuring(self) -> AbstractContextManager[object]:
         """Give the encoder the normalisation that it has for whole images."""
-        return norms_of(self.method.exported, self.sample.batches(self.device))
+        return norms_of(self.method.exported, self.typical.batches(self.device))
 
     def look(self) -> tuple[float, float | None]:
         """Measure RankMe and the kNN accuracy of a sample, in the first process."""

@@ -66,9 +66,27 @@ def test_an_encoder_says_what_embed_and_the_leakage_guard_need(
     assert info.recipe["epochs_done"] == 1
     encoder = load_encoder(str(out))
     images, device = run.sample.images[:4], torch.device("cpu")
-    with norms_of(run.method.exported, run.sample.batches(device)):
+    with norms_of(run.method.exported, run.typical.batches(device)):
         expected = encode(run.method.exported, images, device=device)
     torch.testing.assert_close(encode(encoder.module, images, device=device), expected)
+
+
+@pytest.mark.parametrize("method", ["simclr", "swav", "dino"])
+def test_an_encoder_learnt_without_types_is_the_same_whichever_cells_have_one(
+    method: str, pool: ImagePool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aml_mil.ssl.monitor.NUM_IMAGES", 8)
+    learnt = []
+    for owner in ("P0", "P1"):
+        sources = tuple(
+            dataclasses.replace(s, cell_type=s.cell_type if s.patient_id == owner else "")
+            for s in pool.sources
+        )
+        out = tmp_path / f"{owner}.safetensors"
+        run = finish(small_run(method, dataclasses.replace(pool, sources=sources), out, epochs=1))
+        assert run.sample.patients.count(owner) == 6
+        learnt.append(load_file(out))
+    assert all(torch.equal(learnt[0][name], learnt[1][name]) for name in learnt[0])
 
 
 @pytest.mark.parametrize(
