@@ -229,7 +229,8 @@ class TrainingRun(ABC, Generic[Batch]):
             self.scaler.load_state_dict(document["scaler"])
 
     def _begin(self) -> TrainingProgress:
-        self.start = self._health(math.inf)
+        with self.measuring():
+            self.start = self._health(math.inf)
         self.records.append(record_epoch(self.start, epoch=0))
         if rank() == 0:
             self.save()

@@ -112,6 +112,16 @@ def test_the_history_is_written_with_a_picture(pool: ImagePool, tmp_path: Path) 
     assert (tmp_path / "e.history.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_the_first_row_is_measured_as_the_others_are(
+    method: str, pool: ImagePool, tmp_path: Path
+) -> None:
+    run = finish(small_run(method, pool, tmp_path / "e.safetensors", epochs=1, lr=1e-9))
+    before, after = run.records
+    assert after.rankme == pytest.approx(before.rankme, rel=1e-3)
+    assert after.knn_accuracy == before.knn_accuracy
+
+
 def test_a_loss_that_is_not_a_number_stops_the_run_and_keeps_the_last_good_state(
     pool: ImagePool, tmp_path: Path
 ) -> None:
