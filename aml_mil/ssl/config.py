@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal, TypeVar
 
 from stores import JSON
@@ -134,3 +135,17 @@ def require_share(config: PretrainConfig, *names: str) -> None:
         value = getattr(config, name)
         if not 0 <= value <= 1:
             raise ValueError(f"{name}: expected a number from 0 to 1, got {value}")
+
+
+def require_scales(config: PretrainConfig, *names: str) -> None:
+    """Check shares of an image's area that crops take, each at most as large as the next.
+
+    Raises:
+        ValueError: One is 0, above 1, or larger than the next.
+    """
+    require_positive(config, *names)
+    require_share(config, *names)
+    for name, other in pairwise(names):
+        value, limit = getattr(config, name), getattr(config, other)
+        if value > limit:
+            raise ValueError(f"{name}: expected at most {other}, which is {limit}, got {value}")

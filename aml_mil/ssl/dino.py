@@ -13,6 +13,7 @@ from aml_mil.ssl.config import (
     PretrainConfig,
     require_at_least,
     require_positive,
+    require_scales,
     require_share,
     with_shared_settings,
 )
@@ -110,8 +111,9 @@ class DinoConfig(PretrainConfig):
         require_positive(
             self, "student_temperature", "teacher_temperature", "first_teacher_temperature"
         )
-        require_positive(self, "clip", "min_scale", "split_scale")
-        require_share(self, "ema", "centre_momentum")
+        require_positive(self, "clip")
+        require_scales(self, "min_scale", "split_scale")
+        require_share(self, "ema", "centre_momentum", "jitter")
         require_at_least(self, 0, "final_weight_decay", "teacher_warmup", "freeze", "local_crops")
         require_at_least(self, 1, "head_hidden", "head_bottleneck", "local_size_px")
         require_at_least(self, 2, "outputs", "batch_size")

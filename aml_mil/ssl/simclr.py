@@ -10,6 +10,8 @@ from aml_mil.ssl.config import (
     PretrainConfig,
     require_at_least,
     require_positive,
+    require_scales,
+    require_share,
     with_shared_settings,
 )
 from aml_mil.ssl.heads import SimclrHead
@@ -55,9 +57,10 @@ class SimclrConfig(PretrainConfig):
 
     def __post_init__(self) -> None:
         PretrainConfig.__post_init__(self)
-        require_positive(self, "temperature", "min_scale")
+        require_positive(self, "temperature")
+        require_scales(self, "min_scale")
         require_at_least(self, 1, "head_hidden", "head_out")
-        require_at_least(self, 0, "jitter")
+        require_share(self, "jitter")
         require_at_least(self, 2, "batch_size")
 
 

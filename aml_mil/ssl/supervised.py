@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from aml_mil.ssl.config import PretrainConfig, require_at_least, with_shared_settings
+from aml_mil.ssl.config import PretrainConfig, require_share, with_shared_settings
 from aml_mil.ssl.method import (
     Method,
     OptimiserSettings,
@@ -47,7 +47,7 @@ class SupervisedConfig(PretrainConfig):
 
     def __post_init__(self) -> None:
         PretrainConfig.__post_init__(self)
-        require_at_least(self, 0, "jitter")
+        require_share(self, "jitter")
         if not 0 < self.momentum < 1:
             raise ValueError(f"momentum: expected a number between 0 and 1, got {self.momentum}")
 

@@ -13,6 +13,8 @@ from aml_mil.ssl.config import (
     PretrainConfig,
     require_at_least,
     require_positive,
+    require_scales,
+    require_share,
     with_shared_settings,
 )
 from aml_mil.ssl.heads import Prototypes, SwavHead
@@ -88,10 +90,12 @@ class SwavConfig(PretrainConfig):
 
     def __post_init__(self) -> None:
         PretrainConfig.__post_init__(self)
-        require_positive(self, "temperature", "epsilon", "min_scale", "split_scale")
+        require_positive(self, "temperature", "epsilon")
+        require_scales(self, "min_scale", "split_scale")
+        require_share(self, "jitter")
         require_at_least(self, 1, "sinkhorn_iterations", "head_hidden", "head_out")
         require_at_least(self, 2, "prototypes", "batch_size")
-        require_at_least(self, 0, "freeze", "queue_length", "queue_start", "local_crops", "jitter")
+        require_at_least(self, 0, "freeze", "queue_length", "queue_start", "local_crops")
         require_at_least(self, 1, "local_size_px")
 
     @property

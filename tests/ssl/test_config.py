@@ -2,9 +2,11 @@ import dataclasses
 import json
 import re
 
+import numpy as np
 import pytest
 
-from aml_mil.ssl.methods import CONFIGS, method_name
+from aml_mil.ssl.method import RunLength
+from aml_mil.ssl.methods import CONFIGS, build_method, method_name
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -54,12 +56,34 @@ def test_the_defaults_are_the_recipe_s(name: str) -> None:
         ("supervised", {"momentum": 1.0}),
         ("supervised", {"epochs": 0}),
         ("simclr", {"lr": 0.0}),
+        ("simclr", {"min_scale": 1.5}),
+        ("simclr", {"jitter": 1.5}),
+        ("swav", {"jitter": 1.5}),
+        ("swav", {"min_scale": 0.3}),
+        ("dino", {"split_scale": 1.5}),
+        ("dino", {"jitter": -0.1}),
+        ("supervised", {"jitter": 1.5}),
     ],
 )
 def test_values_out_of_range_are_named(name: str, change: dict[str, float]) -> None:
     (setting,) = change
     with pytest.raises(ValueError, match=f"{setting}: expected"):
         CONFIGS[name](**change)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("simclr", {"min_scale": 1.0, "jitter": 1.0}),
+        ("swav", {"min_scale": 0.14, "split_scale": 0.14, "jitter": 1.0}),
+        ("dino", {"min_scale": 1.0, "split_scale": 1.0, "jitter": 1.0}),
+        ("supervised", {"jitter": 1.0}),
+    ],
+)
+def test_views_can_be_made_at_the_ends_of_the_ranges(name: str, change: dict[str, float]) -> None:
+    config = CONFIGS[name](architecture="test_resnet", **change)
+    views = build_method(config, RunLength(epochs=1, steps_per_epoch=1), num_types=2).views()
+    assert len(views(np.zeros((32, 32, 3), np.uint8), epoch=0, cell=0)) == len(views)
 
 
 def test_the_queue_is_used_only_when_the_batch_is_smaller_than_the_prototypes() -> None:
