@@ -20,6 +20,8 @@ from aml_mil.encoders.weights import (
     PARALLEL_PREFIX,
     _read_safetensors,
     _read_torch,
+    are_tensors,
+    check_extents,
     hash_file,
     load_strictly,
 )
@@ -155,7 +157,7 @@ def extract_backbone(content: object, *, what: str) -> Conversion:
         The network's tensors; they are not yet compared with an architecture.
 
     Raises:
-        WeightsError: It has none of the known forms.
+        WeightsError: It has none of the known forms, or a tensor that its file does not hold.
     """
     tensors, known = _unwrap(content, what)
     source = known or _recognise(tensors)
@@ -193,16 +195,13 @@ def _unwrap(content: object, what: str) -> tuple[dict[str, Tensor], SourceFormat
         if inner is not None:
             content, source = inner, form
             break
-    if (
-        not isinstance(content, dict)
-        or not content
-        or not all(isinstance(value, Tensor) for value in content.values())
-    ):
+    if not content or not are_tensors(content):
         message = (
             f"{what}: expected tensors by name, plain or wrapped as VISSL, DINO, lightly or "
             "solo-learn do"
         )
         raise WeightsError(message)
+    check_extents(content, what=what)
     return {name.removeprefix(PARALLEL_PREFIX): t for name, t in content.items()}, source
 
 

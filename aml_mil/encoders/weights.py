@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from pickle import UnpicklingError  # noqa: TID251  (the error only: nothing is unpickled here)
+from typing import TypeGuard
 
 import safetensors
 import safetensors.torch
@@ -72,6 +73,30 @@ def load_strictly(
     model.load_state_dict(given, strict=False)
 
 
+def are_tensors(content: object) -> TypeGuard[dict[str, Tensor]]:
+    """Whether these are tensors by name."""
+    return isinstance(content, dict) and all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
+    )
+
+
+def check_extents(tensors: Mapping[str, Tensor], *, what: str) -> None:
+    """Refuse tensors that would be larger, copied, than what their file holds of them.
+
+    Args:
+        tensors: By name, as they were read.
+        what: Names the file, for the message.
+
+    Raises:
+        WeightsError: One would, or is not dense.
+    """
+    for name, tensor in tensors.items():
+        try:
+            check_extent(tensor, what=name)
+        except ValueError as error:
+            raise WeightsError(f"{what}: {error}") from error
+
+
 def hash_file(path: Path) -> str:
     """Compute the SHA-256 of a file."""
     with path.open("rb") as file:
@@ -128,14 +153,10 @@ def _unwrap(content: object, path: Path) -> dict[str, Tensor]:
     for wrapper in WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
-    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
+    if not are_tensors(content):
         message = f"{path}: expected tensors by name, plain or under {' or '.join(WRAPPERS)}"
         raise WeightsError(message)
-    for name, tensor in content.items():
-        try:
-            check_extent(tensor, what=str(name))
-        except ValueError as error:
-            raise WeightsError(f"{path}: {error}") from error
+    check_extents(content, what=str(path))
     if all(name.startswith(PARALLEL_PREFIX) for name in content):
         return {name.removeprefix(PARALLEL_PREFIX): t for name, t in content.items()}
     return content

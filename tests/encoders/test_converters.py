@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from aml_mil.encoders import WeightsError, load_encoder, read_checkpoint
 from aml_mil.encoders.converters import convert_checkpoint, extract_backbone
+from tests.limits import little_memory
 
 
 @pytest.fixture(scope="module")
@@ -168,10 +169,31 @@ def test_another_depth_is_refused(network: nn.Module, tmp_path: Path) -> None:
         )
 
 
-@pytest.mark.parametrize("content", [{}, {"epoch": 3}, {"state_dict": {"a.weight": torch.ones(1)}}])
+@pytest.mark.parametrize(
+    "content",
+    [{}, {"epoch": 3}, {"state_dict": {"a.weight": torch.ones(1)}}, {3: torch.ones(1)}],
+)
 def test_files_without_a_resnet_are_refused(content: dict[str, Any]) -> None:
     with pytest.raises(WeightsError, match="expected"):
         extract_backbone(content, what="file")
+
+
+@pytest.mark.parametrize(
+    ("tensor", "message"),
+    [
+        (torch.zeros(1, dtype=torch.float16).expand(2**40), "claims 2199023255552 bytes"),
+        (torch.eye(3).to_sparse(), "expected a dense tensor"),
+    ],
+    ids=["spread by strides of 0", "sparse"],
+)
+def test_tensors_that_are_not_whole_in_the_file_are_refused(
+    tensor: Tensor, message: str, network: nn.Module, tmp_path: Path
+) -> None:
+    path, out = tmp_path / "weights.pth", tmp_path / "o.safetensors"
+    torch.save(backbone_of(network) | {"layer4.1.conv2.weight": tensor}, path)
+    with little_memory(), pytest.raises(WeightsError, match=message):
+        convert_checkpoint(path, out, architecture="resnet18")
+    assert not out.exists()
 
 
 def test_files_of_unknown_kind_are_refused(tmp_path: Path) -> None:
