@@ -125,11 +125,17 @@ class Split:
 
 
 def features_of(encoder: Encoder, pool: ImagePool) -> Tensor:
-    """Encode all images of a pool."""
+    """Encode all images of a pool, normalised as the encoder was trained."""
     size_px = encoder.image_size_px
     images = np.stack([fit_image(pool.image(i), size_px) for i in range(len(pool))])
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=has_native_bf16()):
-        return encode(encoder.module, torch.from_numpy(images), device=torch.device("cpu"))
+        return encode(
+            encoder.module,
+            torch.from_numpy(images),
+            device=torch.device("cpu"),
+            mean=encoder.mean,
+            std=encoder.std,
+        )
 
 
 def mean_colour(pool: ImagePool) -> Tensor:

@@ -71,11 +71,19 @@ class PixelNorm:
 
     Args:
         device: Of the pixels. Bringing mean and s.d. there waits for it: once, not at every step.
+        mean: Of the channels on the scale 0 to 1.
+        std: Of the channels.
     """
 
-    def __init__(self, device: torch.device) -> None:
-        self._mean = torch.tensor(IMAGENET_MEAN, device=device) * 255
-        self._std = torch.tensor(IMAGENET_STD, device=device) * 255
+    def __init__(
+        self,
+        device: torch.device,
+        *,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+    ) -> None:
+        self._mean = torch.tensor(mean, device=device) * 255
+        self._std = torch.tensor(std, device=device) * 255
 
     def __call__(self, images: Tensor) -> Tensor:
         """Normalise one batch."""
@@ -83,12 +91,27 @@ class PixelNorm:
 
 
 @torch.no_grad()
-def encode(network: nn.Module, images: Tensor, *, device: torch.device) -> Tensor:
-    """Compute features, [B, D] in float32 on the CPU, in evaluation mode."""
+def encode(
+    network: nn.Module,
+    images: Tensor,
+    *,
+    device: torch.device,
+    mean: Sequence[float] = IMAGENET_MEAN,
+    std: Sequence[float] = IMAGENET_STD,
+) -> Tensor:
+    """Compute features, [B, D] in float32 on the CPU, in evaluation mode.
+
+    Args:
+        network: [B, 3, S, S] → [B, D].
+        images: [B, S, S, 3] uint8.
+        device: Of the network.
+        mean: Of the channels that the network was trained with, see `PixelNorm`.
+        std: Of the channels.
+    """
     was_training = network.training
     network.eval()
     parts = torch.split(images, BATCH_SIZE)
-    normalise = PixelNorm(device)
+    normalise = PixelNorm(device, mean=mean, std=std)
     features = [network(normalise(part.to(device))).float().cpu() for part in parts]
     network.train(was_training)
     return torch.cat(features)
