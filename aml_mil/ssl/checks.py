@@ -3,10 +3,14 @@
 import math
 from collections.abc import Collection
 
+import torch
+from torch import nn
+
 from aml_mil.cohort import FoldsError
 from aml_mil.cohort.errors import name_some
 from aml_mil.ranks import num_ranks
 from aml_mil.ssl.config import PretrainConfig
+from aml_mil.ssl.dino import DinoConfig
 from aml_mil.ssl.errors import LabelsMissingError, PretrainError, TooFewImagesError
 from aml_mil.ssl.method import RunLength
 from aml_mil.ssl.pool import ImagePool, ImageSource, count_types, only_labelled
@@ -65,6 +69,34 @@ def check_pool(pool: ImagePool, config: PretrainConfig) -> None:
             f"got {config.queue_length}; change --queue-length"
         )
         raise PretrainError(message)
+
+
+@torch.no_grad()
+def check_crops(backbone: nn.Module, config: PretrainConfig) -> None:
+    """Check that an encoder takes small crops, too.
+
+    Args:
+        backbone: On the CPU.
+        config: Settings of the method.
+
+    Raises:
+        PretrainError: It takes images of one size only, as many transformers do.
+    """
+    if not isinstance(config, SwavConfig | DinoConfig) or not config.local_crops:
+        return
+    size_px = config.local_size_px
+    backbone.eval()
+    try:
+        backbone.forward(torch.zeros(1, 3, size_px, size_px))
+    except (AssertionError, RuntimeError) as error:
+        message = (
+            f"{config.architecture} at {config.image_size_px} px does not take local crops of "
+            f"{size_px} px ({str(error).rstrip('.')}); set --local-size to {config.image_size_px}, "
+            "--local-crops to 0, or take a ResNet"
+        )
+        raise PretrainError(message) from error
+    finally:
+        backbone.train()
 
 
 def find_idle(config: PretrainConfig, length: RunLength) -> list[str]:

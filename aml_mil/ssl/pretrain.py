@@ -16,7 +16,7 @@ from aml_mil.ranks import rank
 from aml_mil.runtime import resolve_precision, seed_everything
 from aml_mil.ssl.batch_norm import norms_of
 from aml_mil.ssl.batches import BatchPlan, ViewDataset, count_workers, view_loader
-from aml_mil.ssl.checks import check_pool, find_idle
+from aml_mil.ssl.checks import check_crops, check_pool, find_idle
 from aml_mil.ssl.collapse import rankme
 from aml_mil.ssl.config import PretrainConfig
 from aml_mil.ssl.method import Method, RunLength, StepOutput
@@ -48,6 +48,7 @@ class PretrainRun(TrainingRun[Crops]):
     Raises:
         ResumeError: The files of another run are there, or there is nothing to resume.
         TooFewImagesError: The images do not fill a batch.
+        PretrainError: The encoder does not take the method's small crops.
         DeviceError: The precision is not for this device.
     """
 
@@ -76,10 +77,10 @@ class PretrainRun(TrainingRun[Crops]):
         for idle in find_idle(config, self.length) if rank() == 0 else ():
             logger.warning("%s", idle)
         self.types = tuple(count_types(pool.sources))
+        method = build_method(config, self.length, num_types=len(self.types))
+        check_crops(method.backbone, config)
         self.trainer = Trainer(
-            build_method(config, self.length, num_types=len(self.types)),
-            device=device,
-            precision=resolve_precision(config.precision, device),
+            method, device=device, precision=resolve_precision(config.precision, device)
         )
         size_px, seed = config.image_size_px, config.seed
         self.sample = draw_sample(pool, image_size_px=size_px, seed=seed, is_annotated_first=True)

@@ -229,6 +229,19 @@ def test_too_few_readable_images_are_refused(pool: ImagePool, tmp_path: Path) ->
     assert issubclass(TooFewImagesError, PretrainError)
 
 
+@pytest.mark.parametrize("method", ["swav", "dino"])
+def test_an_encoder_of_one_image_size_is_not_given_smaller_crops(
+    method: str, pool: ImagePool, tmp_path: Path
+) -> None:
+    out, changes = tmp_path / "e.safetensors", {"architecture": "test_vit3", "epochs": 1}
+    with pytest.raises(PretrainError, match=r"does not take local crops of 16 px .* to 32,"):
+        finish(small_run(method, pool, out, **changes))
+    assert not list(tmp_path.glob("e.*"))
+    assert finish(small_run(method, pool, out, **changes, local_size_px=32)).is_done
+    out = tmp_path / "f.safetensors"
+    assert finish(small_run(method, pool, out, **changes, local_crops=0)).is_done
+
+
 def test_collapse_is_said_once_and_recorded_in_the_checkpoint(
     pool: ImagePool, tmp_path: Path
 ) -> None:
