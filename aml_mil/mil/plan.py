@@ -5,7 +5,7 @@ Shapes: n patients of a role.
 
 import hashlib
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -110,6 +110,7 @@ class FitPlan:
             "num_cells": int(self.inputs.offsets[-1]),
             "leakage": self.leakage,
             "folds_sha256": self._folds_sha256(),
+            "labels_sha256": _sha256(f"{p}\0{c}\0" for p, c in self.inputs.labels.items()),
             "stores": [
                 _store_document(s, fold if per_fold else None)
                 for fold, s in enumerate(self.inputs.stores)
@@ -121,15 +122,14 @@ class FitPlan:
         }
 
     def _folds_sha256(self) -> str:
-        lines = [f"{p}\0{fold}\0" for p, fold in sorted(self.folds.items())]
         if self.has_splits:
-            lines = [
+            return _sha256(
                 f"{p}\0{fold}\0{role}\0"
                 for fold, roles in enumerate(self.roles)
                 for role in ROLES
                 for p in getattr(roles, role)
-            ]
-        return hashlib.sha256("".join(lines).encode()).hexdigest()
+            )
+        return _sha256(f"{p}\0{fold}\0" for p, fold in sorted(self.folds.items()))
 
     def _places(self, ids: Sequence[str]) -> IntArray:
         place = {p: i for i, p in enumerate(self.inputs.patient_ids)}
@@ -233,6 +233,10 @@ def _check_training_classes(inputs: FitInputs, roles: Sequence[FoldRoles]) -> No
                 f"expected patients of every class to train fold {fold} on, got none of "
                 f"{', '.join(sorted(missing))}; make folds that spread every class"
             )
+
+
+def _sha256(lines: Iterable[str]) -> str:
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _store_document(store: FoldStore, fold: int | None) -> dict[str, Any]:

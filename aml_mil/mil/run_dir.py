@@ -31,10 +31,11 @@ FEATURES_FILE = "training_features.npz"
 METRICS_FILE = "metrics.json"
 RUN_VERSION = 1
 
-_IDENTITY = ("version", "fit", "classes", "folds_sha256", "stores")
+_IDENTITY = ("version", "fit", "classes", "folds_sha256", "labels_sha256", "stores")
 _STORE_IDENTITY = ("fold", "identity_sha256", "bags_sha256")
 _OF_OTHER_BYTES = {
     "folds_sha256": "its folds are others",
+    "labels_sha256": "the labels of its patients are others",
     "stores": "its store is another, or has changed since",
 }
 
@@ -196,7 +197,8 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _differences(existing: Mapping[str, Any], document: Mapping[str, Any]) -> list[str]:
     """Name what makes two runs different, settings with both values."""
-    ours, theirs = _identity(document), _identity(existing)
+    unnamed = {"labels_sha256": document.get("labels_sha256")}  # by older runs
+    ours, theirs = _identity(document), _identity(unnamed | dict(existing))
     return [
         _OF_OTHER_BYTES.get(name, f"{name} is {theirs.get(name)}, not {value}")
         for name, value in ours.items()

@@ -1,6 +1,7 @@
 """Runs from a store to a run folder."""
 
 import csv
+import itertools
 import json
 import logging
 import shutil
@@ -233,6 +234,31 @@ def test_another_store_is_refused(finished, tmp_path):
     other = write_store(tmp_path / "other.zarr", seed=5)
     with pytest.raises(RunExistsError, match="its store is another, or has changed since"):
         fit(other, out_dir=out_dir, config=CONFIG)
+
+
+@pytest.mark.parametrize("is_finished", [True, False])
+def test_a_store_whose_labels_have_changed_is_another(tmp_path, is_finished):
+    labels = [f"class {i % NUM_CLASSES}" for i in range(30)]
+    folds = {f"P{i:02d}": i // NUM_CLASSES % 3 for i in range(30)}
+    store = write_store(tmp_path / "toy.zarr", labels=labels)
+    training = fit(store, out_dir=tmp_path / "run", config=CONFIG, folds=folds)
+    list(itertools.islice(training, None if is_finished else 8))
+    training.close()
+    shutil.rmtree(store)
+    write_store(store, labels=[labels[1], labels[0], *labels[2:]])  # two patients corrected
+    with pytest.raises(RunExistsError, match="the labels of its patients are others; name another"):
+        fit(store, out_dir=tmp_path / "run", config=CONFIG, folds=folds)
+
+
+def test_an_older_run_that_names_no_labels_is_recognised(store, finished, tmp_path):
+    out_dir, *_ = finished
+    older = tmp_path / "older"
+    shutil.copytree(out_dir, older)
+    document = json.loads((older / "config.json").read_text())
+    del document["labels_sha256"]
+    (older / "config.json").write_text(json.dumps(document))
+    _, summary = run(store, older)
+    assert not summary.is_new
 
 
 def test_a_run_interrupted_before_its_first_checkpoint_starts_again(store, finished, tmp_path):
