@@ -7,7 +7,7 @@ logistic regression on a few figures per patient, fitted on the training and val
 since it selects nothing, and predicted on the test fold.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -24,7 +24,7 @@ from aml_mil.evaluation.predictions import Predictions, Role, concatenate
 
 FloatArray = npt.NDArray[np.float64]
 MAX_ITERATIONS = 10_000
-# Fold of a patient whom no fold tests: every floor may learn from it.
+# Fold of a patient whom no fold tests.
 NOT_TESTED = -1
 
 
@@ -36,6 +36,7 @@ class FloorCohort:
         patient_ids: P ids.
         targets: Class of each patient, [P].
         folds: Fold in which each patient is tested, [P]; `NOT_TESTED` where none does.
+        fitted: Whether a fold's heads train on a patient or are validated on it, by fold, [P].
         classes: C names.
         offsets: First cell of each patient and, last, the number of cells, [P + 1].
         colour: Mean and s.d. of R, G, B of each cell, [N, 6]; None where no image was seen, which
@@ -46,6 +47,7 @@ class FloorCohort:
     patient_ids: tuple[str, ...]
     targets: npt.NDArray[np.int64]
     folds: npt.NDArray[np.int64]
+    fitted: Mapping[int, npt.NDArray[np.bool_]]
     classes: tuple[str, ...]
     offsets: npt.NDArray[np.int64]
     colour: npt.NDArray[np.float32] | None
@@ -53,7 +55,7 @@ class FloorCohort:
 
 
 def predict_floors(cohort: FloorCohort) -> dict[str, Predictions]:
-    """Predict every patient by each floor, from the folds the patient is not in.
+    """Predict the tested patients by each floor, fitted on whom their fold's heads were given.
 
     Returns:
         Test predictions, of seed 0, by the name of the floor.
@@ -69,11 +71,28 @@ def predict_floors(cohort: FloorCohort) -> dict[str, Predictions]:
         name: concatenate(
             [
                 _predict_fold(cohort, fold, figures_of(fold), prior=name == "class_prior")
-                for fold in sorted(set(cohort.folds.tolist()) - {NOT_TESTED})
+                for fold in sorted(cohort.fitted)
             ]
         )
         for name, figures_of in figures.items()
     }
+
+
+def fitted_patients(
+    predictions: Predictions, patient_ids: Sequence[str]
+) -> dict[int, npt.NDArray[np.bool_]]:
+    """Return whether a fold's heads train on a patient or are validated on it, by fold, [P].
+
+    Args:
+        predictions: Of all roles.
+        patient_ids: P ids.
+    """
+    given: dict[int, set[str]] = {fold: set() for fold in predictions.folds.tolist()}
+    rows = zip(predictions.patient_ids, predictions.folds.tolist(), predictions.roles, strict=True)
+    for patient_id, fold, role in rows:
+        if role != "test":
+            given[fold].add(patient_id)
+    return {fold: np.array([p in own for p in patient_ids]) for fold, own in given.items()}
 
 
 def patient_colours(colour: npt.NDArray[np.float32], offsets: npt.NDArray[np.int64]) -> FloatArray:
@@ -104,24 +123,26 @@ def predict_by_colour(
     *,
     targets: npt.NDArray[np.int64],
     folds: npt.NDArray[np.int64],
+    fitted: Mapping[int, npt.NDArray[np.bool_]],
     num_classes: int,
 ) -> FloatArray:
-    """Predict patients of changed colour by the floor that has seen other folds unchanged.
+    """Predict patients of changed colour by the floor that has seen others unchanged.
 
     Args:
         colours: Of each patient, [P, 6].
         changed: Of each patient under M changes, [M, P, 6].
         targets: Class of each patient, [P].
         folds: Fold in which each patient is tested, [P].
+        fitted: As a `FloorCohort`'s.
         num_classes: C.
 
     Returns:
         Probabilities, [M, P, C].
     """
     probabilities = np.zeros((*changed.shape[:2], num_classes))
-    for fold in np.unique(folds):
-        test, fitted = np.flatnonzero(folds == fold), folds != fold
-        model = floor_model().fit(colours[fitted], targets[fitted])
+    for fold, own in fitted.items():
+        test = np.flatnonzero(folds == fold)
+        model = floor_model().fit(colours[own], targets[own])
         for found, patients in zip(probabilities, changed, strict=True):
             found[test] = _predict(model, patients[test], num_classes=num_classes)
     return probabilities
@@ -138,7 +159,7 @@ def _predict_fold(
     cohort: FloorCohort, fold: int, figures: FloatArray, *, prior: bool
 ) -> Predictions:
     test = np.flatnonzero(cohort.folds == fold)
-    fitted = np.flatnonzero(cohort.folds != fold)
+    fitted = cohort.fitted[fold]
     model = DummyClassifier(strategy="prior") if prior else floor_model()
     model.fit(figures[fitted], cohort.targets[fitted])
     role: Role = "test"

@@ -19,6 +19,7 @@ from aml_mil.evaluation.errors import EvaluationError
 from aml_mil.evaluation.floors import (
     NOT_TESTED,
     FloorCohort,
+    fitted_patients,
     mean_per_patient,
     predict_floors,
 )
@@ -122,6 +123,7 @@ def floor_scores(predictions: Predictions, store_path: Path) -> dict[str, Patien
             patient_ids=patient_ids,
             targets=predictions.targets[first],
             folds=np.array([tested.get(p, NOT_TESTED) for p in patient_ids]),
+            fitted=fitted_patients(predictions, patient_ids),
             classes=predictions.classes,
             offsets=bags.offsets,
             colour=bags.colour,

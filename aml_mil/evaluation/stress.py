@@ -24,7 +24,7 @@ from aml_mil.evaluation.assessment import Assessment, assess
 from aml_mil.evaluation.bootstrap import MACRO, Interval, Intervals
 from aml_mil.evaluation.differences import paired_intervals
 from aml_mil.evaluation.errors import EvaluationError
-from aml_mil.evaluation.floors import predict_by_colour
+from aml_mil.evaluation.floors import fitted_patients, predict_by_colour
 from aml_mil.evaluation.patients import PatientScores, patient_scores
 from aml_mil.evaluation.perturbations import (
     PERTURBATIONS,
@@ -167,7 +167,8 @@ def stress(
             run's, a perturbation is unknown, or a patient has no readable image.
     """
     config = config or StressConfig()
-    scores = patient_scores(run.predictions(), where=str(run.path))
+    predictions = run.predictions()
+    scores = patient_scores(predictions, where=str(run.path))
     chosen = _choose(perturbations)
     patients = _patients_of(scores, cohort, run)
     stressed = Reembedding(
@@ -208,7 +209,12 @@ def stress(
         for name, probabilities in zip((UNCHANGED, *chosen), found, strict=True)
     }
     has_floor = len(patients) == run.document["num_patients"]
-    floors = _colour_floors(scores, tints, seed=config.seed) if has_floor else [None] * len(tints)
+    fitted = fitted_patients(predictions, scores.patient_ids)
+    floors = (
+        _colour_floors(scores, tints, fitted=fitted, seed=config.seed)
+        if has_floor
+        else [None] * len(tints)
+    )
     by_colour = dict(zip((UNCHANGED, *chosen), floors, strict=True))
     yield StressReport(
         unchanged=assess(by_name[UNCHANGED], seed=config.seed),
@@ -256,13 +262,20 @@ def _patients_of(scores: PatientScores, cohort: Cohort, run: Run) -> list[Patien
     return [by_id[patient_id] for patient_id in scores.patient_ids]
 
 
-def _colour_floors(scores: PatientScores, colours: FloatArray, *, seed: int) -> list[Assessment]:
+def _colour_floors(
+    scores: PatientScores,
+    colours: FloatArray,
+    *,
+    fitted: Mapping[int, npt.NDArray[np.bool_]],
+    seed: int,
+) -> list[Assessment]:
     """Assess the floor of colour under each change, [changes, P, 6]; the first is none."""
     found = predict_by_colour(
         colours[0],
         colours,
         targets=scores.targets,
         folds=scores.folds,
+        fitted=fitted,
         num_classes=len(scores.classes),
     )
     return [assess(replace(scores, seeds=(0,), probabilities=p[None]), seed=seed) for p in found]

@@ -17,7 +17,7 @@ from aml_mil.evaluation import (
     prediction_rows,
 )
 from aml_mil.evaluation.assessment import assess
-from aml_mil.evaluation.floors import NOT_TESTED
+from aml_mil.evaluation.floors import NOT_TESTED, fitted_patients
 from aml_mil.evaluation.patients import patient_scores
 from aml_mil.files import write_csv, write_file
 from aml_mil.mil import run_dir, splits
@@ -90,7 +90,7 @@ def write_run(
 
 
 def _metrics(plan: FitPlan, predictions: Predictions) -> dict[str, Any]:
-    floors = predict_floors(_floor_cohort(plan))
+    floors = predict_floors(_floor_cohort(plan, predictions))
     evaluation = assess(patient_scores(predictions))
     figures = {name: assess(patient_scores(floor)).to_json() for name, floor in floors.items()}
     return {
@@ -104,7 +104,7 @@ def _metrics(plan: FitPlan, predictions: Predictions) -> dict[str, Any]:
     }
 
 
-def _floor_cohort(plan: FitPlan) -> FloorCohort:
+def _floor_cohort(plan: FitPlan, predictions: Predictions) -> FloorCohort:
     """Return what the floors look at, of the patients that have a role."""
     inputs = plan.inputs
     everyone = {p for roles in plan.roles for p in (*roles.train, *roles.validation, *roles.test)}
@@ -118,6 +118,7 @@ def _floor_cohort(plan: FitPlan) -> FloorCohort:
         patient_ids=ids,
         targets=inputs.targets[used],
         folds=np.array([plan.folds.get(p, NOT_TESTED) for p in ids]),
+        fitted=fitted_patients(predictions, ids),
         classes=inputs.classes,
         offsets=np.concatenate([[0], np.cumsum(sizes[used])]),
         colour=None if colour is None else colour[cells],

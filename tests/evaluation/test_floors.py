@@ -21,10 +21,12 @@ def _cohort(*, tint=0.0, signal=0.0, extra_cells=0):
     colour = rng.uniform(100, 140, (offsets[-1], 6))
     colour[:, 0] += tint * of_cell
     pooled = rng.normal(size=(NUM_PATIENTS, 7)) + signal * targets[:, None]
+    folds = np.arange(NUM_PATIENTS) // 2 % 5
     return FloorCohort(
         patient_ids=tuple(f"P{i}" for i in range(NUM_PATIENTS)),
         targets=targets,
-        folds=np.arange(NUM_PATIENTS) // 2 % 5,
+        folds=folds,
+        fitted={fold: folds != fold for fold in range(5)},
         classes=("a", "b"),
         offsets=offsets,
         colour=colour.astype(np.float32),

@@ -8,6 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from aml_mil.cohort.errors import FoldsError
 from aml_mil.cohort.folds import roles_of
@@ -180,6 +184,30 @@ def test_splits_of_the_folds_train_the_same_heads(folder, together):
     assert _difference(open_run(summary.run_dir), open_run(runs / "dino")) < 1e-8
     metrics = json.loads((runs / "dino" / "metrics.json").read_text())
     assert summary.metrics["floors"] == metrics["floors"]
+
+
+def test_floors_learn_from_no_more_patients_than_the_heads_of_a_split(folder, tmp_path):
+    roles = [roles_of(FOLDS, k) for k in range(3)]
+    few = [replace(r, train=r.train[:3], validation=r.validation[:3]) for r in roles]
+    config = small_config(num_folds=3, seeds=1, epochs=1)
+    *_, summary = fit(folder / "dino.zarr", out_dir=tmp_path / "run", config=config, folds=few)
+    with open_store(folder / "dino.zarr") as store:
+        sizes = {p: len(store.read(p).instance_ids) for p in store.bag_ids}
+        labels = {p: store.record(p).label for p in store.bag_ids}
+    aucs = []
+    for split in few:
+        own = (*split.train, *split.validation)
+        model = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced"))
+        model.fit([[sizes[p]] for p in own], [labels[p] for p in own])
+        found = model.predict_proba([[sizes[p]] for p in split.test])
+        truth = [labels[p] for p in split.test]
+        aucs.append(roc_auc_score(truth, found, multi_class="ovr"))
+    assert summary.metrics["floors"]["cell_count"]["roc_auc"]["mean"] == pytest.approx(
+        np.mean(aucs)
+    )
+    random = assess_random_floor(open_run(summary.run_dir).predictions(), folder / "dino.zarr")
+    pooled = summary.metrics["floors"]["mean_pooling"]["brier"]["mean"]
+    assert random.macro["brier"].mean == pytest.approx(pooled)
 
 
 @pytest.mark.parametrize(
