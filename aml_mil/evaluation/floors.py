@@ -108,13 +108,15 @@ def patient_colours(colour: npt.NDArray[np.float32], offsets: npt.NDArray[np.int
 
 
 def mean_per_patient(values: npt.NDArray[Any], offsets: npt.NDArray[np.int64]) -> FloatArray:
-    """Return the mean over each patient's cells, [N, F] → [P, F]."""
-    return np.stack(
+    """Return the mean over each patient's cells and, of maps, positions, [N, F, …] → [P, F]."""
+    means = np.stack(
         [
             values[first:last].mean(axis=0, dtype=np.float64)
             for first, last in pairwise(offsets.tolist())
         ]
     )
+    pooled: FloatArray = means.reshape(*means.shape[:2], -1).mean(axis=2)
+    return pooled
 
 
 def predict_by_colour(

@@ -115,7 +115,7 @@ def floor_scores(predictions: Predictions, store_path: Path) -> dict[str, Patien
     patient_ids = tuple(ids.tolist())
     with open_store(store_path) as store:
         bags = pack_bags(store, patient_ids)
-    pooled = mean_per_patient(bags.features[0].reshape(bags.num_instances, -1), bags.offsets)
+    pooled = mean_per_patient(bags.features[0], bags.offsets)
     test = predictions.of_role("test")
     tested = dict(zip(test.patient_ids, test.folds.tolist(), strict=True))
     floors = predict_floors(

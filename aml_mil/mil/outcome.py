@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from natsort import natsorted
 
 from aml_mil.cohort.folds import COLUMNS
@@ -22,7 +21,6 @@ from aml_mil.evaluation.patients import patient_scores
 from aml_mil.files import write_csv, write_file
 from aml_mil.mil import run_dir, splits
 from aml_mil.mil.engine import EpochRecord, TrainedHead
-from aml_mil.mil.inputs import FoldStore
 from aml_mil.mil.plan import FitPlan
 from aml_mil.mil.results import FitResults, training_features
 from aml_mil.mil.training_patients import training_patients
@@ -112,7 +110,9 @@ def _floor_cohort(plan: FitPlan, predictions: Predictions) -> FloorCohort:
     sizes = np.diff(inputs.offsets)
     cells = np.repeat(used, sizes)
     colour = inputs.stores[0].bags.colour
-    pooled = [_pooled(store, inputs.offsets)[used] for store in inputs.stores]
+    pooled = [
+        mean_per_patient(store.bags.features[0], inputs.offsets)[used] for store in inputs.stores
+    ]
     ids = tuple(p for p in inputs.patient_ids if p in everyone)
     return FloorCohort(
         patient_ids=ids,
@@ -124,11 +124,3 @@ def _floor_cohort(plan: FitPlan, predictions: Predictions) -> FloorCohort:
         colour=None if colour is None else colour[cells],
         pooled={k: pooled[inputs.store_index(k)] for k in range(plan.config.num_folds)},
     )
-
-
-def _pooled(store: FoldStore, offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """Return each patient's mean features, over the positions of maps too, [P, D]."""
-    features = store.bags.features[0]
-    mean = mean_per_patient(features.reshape(len(features), -1), offsets)
-    pooled: npt.NDArray[np.float64] = mean.reshape(len(mean), features.shape[1], -1).mean(axis=2)
-    return pooled

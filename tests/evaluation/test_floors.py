@@ -55,6 +55,12 @@ def test_means_are_per_patient():
     assert mean_per_patient(values, np.array([0, 2, 3])).tolist() == [[2.0], [5.0]]
 
 
+def test_means_of_maps_are_over_their_positions():
+    values = np.random.default_rng(0).normal(size=(5, 3, 2, 4))
+    found = mean_per_patient(values, np.array([0, 2, 5]))
+    np.testing.assert_allclose(found, [values[:2].mean((0, 2, 3)), values[2:].mean((0, 2, 3))])
+
+
 @pytest.mark.parametrize(
     ("floor", "differing"),
     [

@@ -267,6 +267,16 @@ def test_one_split_trains_the_heads_of_that_fold_beside_its_floors(folder, toget
     assert random.macro["roc_auc"].mean == floors["mean_pooling"]["roc_auc"]["mean"]
 
 
+def test_the_random_floor_of_maps_is_of_what_mean_pooling_takes(tmp_path):
+    sizes = np.full(30, 4)
+    path = write_store(tmp_path / "maps.zarr", feature_shape=(16, 3, 3), sizes=sizes)
+    config = small_config(num_folds=3, seeds=1, epochs=1, widths=(8, 6))
+    *_, summary = fit(path, out_dir=tmp_path / "run", config=config, folds=FOLDS)
+    floor = summary.metrics["floors"]["mean_pooling"]
+    random = assess_random_floor(open_run(summary.run_dir).predictions(), path).to_json()
+    assert random["macro"] == {name: floor[name] for name in random["macro"]}
+
+
 @pytest.mark.parametrize("pool", ["mean", "max"])
 def test_a_run_without_attention_writes_none(folder, pool, tmp_path):
     config = small_config(num_folds=3, seeds=1, epochs=2, pool=pool, attention_hidden=128)
