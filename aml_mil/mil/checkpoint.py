@@ -1,15 +1,13 @@
 """What an interrupted fit goes on from: one file, whole or not there, replaced every so often.
 
-Tensors are named ``<run>.fold0.seed0.<part>.<parameter>``; a run is named by what it is told, so
-that states of another run are never taken.
+Tensors are named ``<run>.fold0.seed0.<part>.<parameter>``; a run is named by what makes it this
+run, see ``run_key``, so that states of another run are never taken.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -35,11 +33,6 @@ class Checkpoint:
 
     states: list[ReplicateState]
     history: list[EpochRecord]
-
-
-def run_key(document: Mapping[str, Any]) -> str:
-    """Name a run by its config.json."""
-    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def write_checkpoint(

@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from aml_mil.mil.checkpoint import read_checkpoint, run_key, write_checkpoint
+from aml_mil.mil.checkpoint import read_checkpoint, write_checkpoint
 from aml_mil.mil.config import Precision
 from aml_mil.mil.engine import EpochRecord, Replicate, ResidentBags, TrainedHead, Training
 from aml_mil.mil.outcome import write_run
 from aml_mil.mil.plan import FitPlan
 from aml_mil.mil.results import apply_heads
+from aml_mil.mil.run_dir import run_key
 from aml_mil.runtime import resolve_device
 
 TABLE_DTYPES: Mapping[Precision, torch.dtype] = {
@@ -79,7 +80,8 @@ def train(program: Program) -> Generator[EpochRecord | float]:
     """
     plan, replicates = program.plans[0], program.replicates()
     bags = program.bags(plan.config.precision)
-    keys = [run_key(p.to_json()) for p in program.plans]
+    runs = zip(program.paths, program.plans, strict=True)
+    keys = [run_key(path, p.to_json()) for path, p in runs]
     earlier = read_checkpoint(program.checkpoint_path, keys=keys, replicates=replicates)
     history = list(earlier.history) if earlier else []
     start = time.perf_counter()

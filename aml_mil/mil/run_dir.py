@@ -3,6 +3,7 @@
 A run is finished when ``metrics.json`` is there, which is written last.
 """
 
+import hashlib
 import io
 import json
 from collections.abc import Mapping
@@ -68,6 +69,12 @@ def is_finished(path: Path, document: Mapping[str, Any]) -> bool:
         found = "other files" if path.is_dir() else "a file"
         raise RunExistsError(f"expected an empty folder or a run at {path}, got {found}")
     return False
+
+
+def run_key(path: Path, document: Mapping[str, Any]) -> str:
+    """Name a run by its folder's name and what makes it this run in its config.json."""
+    told = json.dumps([path.name, _identity(document)], sort_keys=True)
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
 def _has_only_config(path: Path) -> bool:

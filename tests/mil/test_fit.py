@@ -291,6 +291,23 @@ def test_a_fit_given_up_between_two_epochs_goes_on_from_there(
     assert ours == (out_dir / "predictions.csv").read_bytes()
 
 
+def test_a_fit_given_up_goes_on_on_another_device_from_a_store_that_was_moved(
+    tmp_path, monkeypatch
+):
+    store = write_store(tmp_path / "toy.zarr")
+    training = fit(store, out_dir=tmp_path / "run", config=CONFIG)
+    list(itertools.islice(training, 6 + 2))  # the second epoch was over
+    training.close()
+    epochs = []
+    run_epoch = program.Training.run_epoch
+    monkeypatch.setattr(
+        program.Training, "run_epoch", lambda t: epochs.append(t.epoch) or run_epoch(t)
+    )
+    moved = store.rename(tmp_path / "moved.zarr")
+    run(moved, tmp_path / "run", config=replace(CONFIG, device="cpu"))
+    assert epochs == [2]
+
+
 def test_a_run_that_has_come_to_nothing_makes_room_for_another(store, finished, tmp_path):
     start_run(tmp_path / "run", {"fit": CONFIG.to_json() | {"lr": 1e30}})
     (tmp_path / "run" / "heads.safetensors.partial").write_bytes(b"of a killed process")

@@ -3,6 +3,7 @@
 import csv
 import itertools
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -125,6 +126,18 @@ def test_an_interrupted_fit_goes_on_to_the_same_result(
     for run, name in itertools.product(("dino", "simclr-fold"), FILES):
         ours = (out_dir / run / name).read_bytes()
         assert ours == (runs / run / name).read_bytes()
+
+
+def test_copies_of_a_store_go_on_apart(folder, tmp_path):
+    shutil.copytree(folder / "dino.zarr", tmp_path / "copy.zarr")
+    stores = [folder / "dino.zarr", tmp_path / "copy.zarr"]
+    config = replace(CONFIG, seeds=1, epochs=2)
+    fitting = fit_encoders(stores, out_dir=tmp_path / "runs", config=config, folds=FOLDS)
+    list(itertools.islice(fitting, 6))
+    fitting.close()
+    list(fit_encoders(stores, out_dir=tmp_path / "runs", config=config, folds=FOLDS))
+    first, second = ((tmp_path / "runs" / n / "history.csv").read_text() for n in ("dino", "copy"))
+    assert len(first.splitlines()) == len(second.splitlines()) == 1 + 3 * 2
 
 
 def test_a_checkpoint_of_another_store_is_not_gone_on_from(folder, tmp_path, monkeypatch):
