@@ -94,6 +94,15 @@ def read_checkpoint(
     return Checkpoint(states=states, history=history)
 
 
+def kept_runs(path: Path) -> set[str]:
+    """Return the keys of the runs in a checkpoint; none where there is no checkpoint."""
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            return {name.partition(".")[0] for name in json.loads(file.metadata()["numbers"])}
+    except (FileNotFoundError, SafetensorError):
+        return set()
+
+
 def _name(keys: Sequence[str], replicate: Replicate) -> str:
     return f"{keys[replicate.run]}.fold{replicate.fold}.seed{replicate.seed}"
 

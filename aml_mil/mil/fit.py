@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from aml_mil.mil import run_dir
-from aml_mil.mil.checkpoint import CHECKPOINT_FILE
+from aml_mil.mil.checkpoint import CHECKPOINT_FILE, kept_runs
 from aml_mil.mil.config import FitConfig
 from aml_mil.mil.engine import EpochRecord
 from aml_mil.mil.errors import FitError, RunExistsError
@@ -127,7 +127,8 @@ def _fit(
     if out_dir.exists() and not out_dir.is_dir():
         raise RunExistsError(f"expected a folder at {out_dir}, got a file; name another")
     runs = list(zip(plans, paths, strict=True))
-    finished = [is_finished(path, plan.to_json()) for plan, path in runs]
+    kept = kept_runs(out_dir / CHECKPOINT_FILE)
+    finished = [is_finished(path, plan.to_json(), kept=kept) for plan, path in runs]
     unfinished = [run for run, done in zip(runs, finished, strict=True) if not done]
     for plan, path in unfinished:
         start_run(path, plan.to_json())

@@ -6,7 +6,7 @@ A run is finished when ``metrics.json`` is there, which is written last.
 import hashlib
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +41,13 @@ _OF_OTHER_BYTES = {
 }
 
 
-def is_finished(path: Path, document: Mapping[str, Any]) -> bool:
+def is_finished(path: Path, document: Mapping[str, Any], *, kept: Collection[str] = ()) -> bool:
     """Check that a run may be written to a folder, and whether it is there already.
 
     Args:
         path: The folder.
         document: The run's config.json.
+        kept: Runs of which a checkpoint is kept, see ``run_key``.
 
     Returns:
         Whether the folder holds this very run, finished.
@@ -57,7 +58,7 @@ def is_finished(path: Path, document: Mapping[str, Any]) -> bool:
     if (path / CONFIG_FILE).exists():
         existing = _read_json(path / CONFIG_FILE)
         differing = _differences(existing, document)
-        if differing and _has_only_config(path):
+        if differing and _has_only_config(path) and run_key(path, existing) not in kept:
             return False
         if differing:
             raise RunExistsError(

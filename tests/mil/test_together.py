@@ -17,7 +17,15 @@ from sklearn.preprocessing import StandardScaler
 from aml_mil.cohort.errors import FoldsError
 from aml_mil.cohort.folds import roles_of
 from aml_mil.evaluation.random_floor import assess_random_floor
-from aml_mil.mil import FitError, StoresDifferError, fit, fit_encoders, open_run, program
+from aml_mil.mil import (
+    FitError,
+    RunExistsError,
+    StoresDifferError,
+    fit,
+    fit_encoders,
+    open_run,
+    program,
+)
 from aml_mil.mil.checkpoint import CHECKPOINT_FILE
 from aml_mil.mil.splits import format_split, read_splits
 from stores import open_store
@@ -126,6 +134,21 @@ def test_an_interrupted_fit_goes_on_to_the_same_result(
     for run, name in itertools.product(("dino", "simclr-fold"), FILES):
         ours = (out_dir / run / name).read_bytes()
         assert ours == (runs / run / name).read_bytes()
+
+
+def test_interrupted_encoders_are_not_written_over_by_other_settings(folder, tmp_path):
+    stores = [folder / "dino.zarr", folder / "simclr-fold{fold}.zarr"]
+    out_dir = tmp_path / "runs"
+    config = replace(CONFIG, seeds=1, epochs=2)
+    fitting = fit_encoders(stores, out_dir=out_dir, config=config, folds=FOLDS)
+    list(itertools.islice(fitting, 6))
+    fitting.close()
+    kept = (out_dir / CHECKPOINT_FILE).read_bytes()
+    with pytest.raises(RunExistsError, match=r"dino holds another run: lr is 0.1, not 0.2"):
+        fit_encoders(stores, out_dir=out_dir, config=replace(config, lr=0.2), folds=FOLDS)
+    assert (out_dir / CHECKPOINT_FILE).read_bytes() == kept
+    again = list(fit_encoders(stores, out_dir=out_dir, config=config, folds=FOLDS))
+    assert [s.is_new for s in again[-2:]] == [True, True]
 
 
 def test_copies_of_a_store_go_on_apart(folder, tmp_path):
