@@ -48,7 +48,7 @@ class Encoder:
     Attributes:
         name: ``resnet18``, ``torchvision:squeezenet1_0``.
         architecture: Library and model: ``timm/resnet18``.
-        weights: What was asked for: a file, ``timm``, ``random:0``.
+        weights: What was asked for: the whole path of a file, ``timm``, ``random:0``.
         weights_sha256: Of the file; for other weights of the names and bytes of all tensors.
         trained_on: Ids of the patients the weights have seen; None where nobody wrote them down.
         module: In evaluation mode, in float32, on the CPU.

@@ -111,7 +111,7 @@ def load_encoder(
     return Encoder(
         name=request.name,
         architecture=request.architecture,
-        weights=request.weights,
+        weights=request.weights if request.file is None else str(request.file.absolute()),
         weights_sha256=(
             hash_file(request.file)
             if request.file is not None

@@ -58,6 +58,15 @@ def test_random_weights_have_seen_no_patient_and_files_do_not_say(tmp_path):
     assert tiny(tmp_path / "a.safetensors").trained_on is None
 
 
+def test_weights_named_from_one_folder_are_found_from_another(tmp_path, monkeypatch):
+    save_file(timm.create_model(TINY).state_dict(), tmp_path / "mine.safetensors")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    first = tiny("mine.safetensors")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert tiny(first.weights).weights_sha256 == first.weights_sha256
+
+
 @pytest.mark.parametrize("name", [TINY, "test_efficientnet", "resnet18"])
 def test_a_timm_vector_is_what_timm_pools_without_a_classifier(name):
     encoder = load_encoder(name, weights="random:0", image_size_px=64)
