@@ -26,7 +26,7 @@ def read_settings(path: Path, hints: Mapping[str, Any], *, section: str) -> dict
         click.UsageError: A setting is unknown, or its value of another type.
     """
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:
         raise click.UsageError(f"{path}: not a JSON file: {error}") from error
     settings = document.get(section, document) if isinstance(document, dict) else None

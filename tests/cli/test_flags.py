@@ -111,6 +111,12 @@ def test_a_wrong_file_is_wrong_usage(tmp_path: Path, document: str, word: str) -
     assert word in result.output
 
 
+def test_a_file_that_windows_marked_as_utf8_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text('{"num_rounds": 5}', encoding="utf-8-sig")
+    assert run("--config", str(path)).output.strip() == repr(Settings(num_rounds=5))
+
+
 def test_values_of_the_right_types_are_taken(tmp_path: Path) -> None:
     settings = {"limit": 3, "is_loud": True, "widths": []}
     path = tmp_path / "config.json"
