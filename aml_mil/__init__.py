@@ -18,3 +18,8 @@ def __getattr__(name: str) -> Any:
         return open_run
     message = f"module {__name__!r} has no attribute {name!r}"
     raise AttributeError(message)
+
+
+def __dir__() -> list[str]:
+    """Name what is imported late, too, for `help` and completion."""
+    return sorted({*globals(), *__all__})

@@ -1,4 +1,5 @@
 import json
+import pydoc
 import shutil
 import subprocess
 import sys
@@ -162,6 +163,11 @@ def test_an_unknown_patient_and_a_folder_without_a_run_are_refused(
         aml_mil.open_run(tinted.run).explain("nobody")
     with pytest.raises(RunError, match="expected the folder of a run"):
         aml_mil.open_run(tmp_path)
+
+
+def test_help_and_completion_name_what_users_need() -> None:
+    assert set(aml_mil.__all__) <= set(dir(aml_mil))
+    assert "open_run(path" in pydoc.render_doc(aml_mil, renderer=pydoc.plaintext)
 
 
 def test_importing_the_package_loads_neither_torch_nor_matplotlib() -> None:
