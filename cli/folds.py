@@ -1,10 +1,12 @@
 """`aml-mil folds`: stratified folds of a cohort or store as a table."""
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
 
+from cli.failure import CommandError
 from cli.output import json_option, note, print_json, print_table
 from cli.store_path import StorePath
 
@@ -24,7 +26,7 @@ from cli.store_path import StorePath
     default=Path("folds.csv"),
     show_default=True,
     type=click.Path(dir_okay=False, path_type=Path),
-    help="The table: patient_id, fold.",
+    help="The table: patient_id, fold. One that holds other folds is left as it is.",
 )
 @json_option
 def folds(*, source: Path, num_folds: int, seed: int, out: Path, as_json: bool) -> None:
@@ -40,6 +42,7 @@ def folds(*, source: Path, num_folds: int, seed: int, out: Path, as_json: bool) 
         fold_of = make_folds(labels, num_folds=num_folds, seed=seed)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
+    _refuse_to_overwrite(out, fold_of)
     write_folds(out, fold_of)
     counts = Counter((fold, labels[patient]) for patient, fold in fold_of.items())
     classes = sorted(set(labels.values()))
@@ -52,6 +55,20 @@ def folds(*, source: Path, num_folds: int, seed: int, out: Path, as_json: bool) 
     note(f"{len(fold_of)} patients written to {out}")
     if num_unlabelled:
         note(f"{num_unlabelled} patients without a label were left out")
+
+
+def _refuse_to_overwrite(out: Path, fold_of: Mapping[str, int]) -> None:
+    """Leave alone what stands there already: folds that runs and encoders go by, or any file."""
+    from aml_mil.cohort import CohortError, read_folds
+
+    if not out.is_file():
+        return
+    try:
+        is_same = read_folds(out) == fold_of
+    except CohortError:
+        is_same = False
+    if not is_same:
+        raise CommandError(f"{out} is there and is not these folds; name another file or remove it")
 
 
 def _labels_of(source: Path) -> tuple[dict[str, str], int]:

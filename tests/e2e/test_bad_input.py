@@ -148,6 +148,19 @@ def test_a_truncated_store(aml_mil: RunCommand, store: Path, tmp_path: Path) -> 
     assert bag.name in outcome.err
 
 
+def test_folds_kept_earlier_and_other_files_are_not_overwritten(
+    aml_mil: RunCommand, cohort: Path, shared_store: Path, tmp_path: Path
+) -> None:
+    words = ("folds", shared_store, "--num-folds", "3", "--out", tmp_path / "folds.csv")
+    for _ in range(2):  # the same folds again
+        assert aml_mil(*words).code == 0
+    for path in (tmp_path / "folds.csv", cohort / "metadata.csv"):
+        kept = path.read_bytes()
+        outcome = aml_mil(*words[:-1], path, "--seed", "1")
+        assert_one_line(outcome, path.name, "name another file")
+        assert path.read_bytes() == kept
+
+
 def test_folds_of_another_cohort(aml_mil: RunCommand, shared_store: Path, tmp_path: Path) -> None:
     folds = tmp_path / "folds.csv"
     folds.write_text("patient_id,fold\nA,0\nB,1\nC,2\n")
