@@ -25,7 +25,7 @@ FloatArray = npt.NDArray[np.float64]
 # Without black, which a dark page swallows; shapes say the same as colours.
 COLOURS = tuple(colour for colour in PALETTE if colour != "#000000")
 MARKERS = ("circle", "square", "triangle", "diamond", "inverted_triangle", "hex", "star")
-MAX_ENTRY = 40
+MAX_ENTRY = 36  # in a wide font, that fits a phone
 # Between methods at one number of labels, so that their bars stand beside each other.
 METHOD_SHIFT = 0.02
 CELL_TOOLTIP = """
@@ -274,7 +274,6 @@ def _figure(*, height: int, columns: int = 2, tools: str = "", **ranges: Any) ->
 
 
 def _add_legend(plot: Any, entries: Sequence[tuple[str, list[Any]]]) -> None:
-    # A longer entry would make the page wider than a phone.
     items = [(shorten(text, MAX_ENTRY), drawn) for text, drawn in entries]
     legend = Legend(
         items=items,
