@@ -12,7 +12,8 @@ import pytest
 if TYPE_CHECKING:
     from tests.played_gpu import PlayedGpu
 
-os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
+# Before torch is imported, and Numba, which sets the threads of all.
+os.environ |= {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
 
 
 @pytest.fixture
