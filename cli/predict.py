@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cli.cohort_options import cohort_options, read_chosen_cohort
+from cli.failure import CommandError
 from cli.output import json_option, note, print_json, print_table
 from cli.progress import results_of
 from cli.store_path import StorePath
@@ -90,6 +91,7 @@ def predict(
             {
                 "run": str(run_path),
                 "patients": prediction.records(),
+                "failed": {p.patient_id: p.reason for p in prediction.failed},
                 "metrics": None if assessment is None else assessment.to_json(),
             }
         )
@@ -99,6 +101,9 @@ def predict(
         _write_page(run, prediction, chosen, report_path)
     if out_dir is not None:
         note(f"written to {out_dir}")
+    if prediction.failed:
+        failed = "; ".join(map(str, prediction.failed))
+        raise CommandError(f"patients that could not be predicted: {failed}; the others were")
 
 
 def _choose(
@@ -113,7 +118,7 @@ def _choose(
     from aml_mil.evaluation.new_patients import is_image_folder, read_patients
     from aml_mil.evaluation.predict import is_store
 
-    if one_patient and (is_store(source) or not is_image_folder(source)):
+    if one_patient and (is_store(source) or (source.exists() and not is_image_folder(source))):
         raise click.UsageError(f"--one-patient: {source} names its patients itself")
     if classes or merge or min_malignant_percent is not None:
         return read_chosen_cohort(

@@ -162,11 +162,11 @@ class EmbedRun:
         """Raise what is wrong with a run that has come to its end."""
         if summary.failed:
             names = "; ".join(str(patient) for patient in summary.failed[:MAX_NAMED])
+            num_failed, total = len(summary.failed), len(self._cohort.patients)
+            others = f"; all others are in {summary.store_path.name}" if num_failed < total else ""
             message = (
-                f"patients that could not be embedded: {names} "
-                f"({len(summary.failed)} of {len(self._cohort.patients)}); all others are in "
-                f"{summary.store_path.name}: repair these, or take them out of the cohort, "
-                "and run again"
+                f"patients that could not be embedded: {names} ({num_failed} of {total}){others}: "
+                "repair these, or take them out of the cohort, and run again"
             )
             raise PatientsFailedError(message)
         if self._config.strict and summary.quarantined:

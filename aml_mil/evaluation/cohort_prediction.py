@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from aml_mil.embedding import FailedPatient
 from aml_mil.evaluation.assessment import Assessment, assess
 from aml_mil.evaluation.patient_cells import PatientCells
 from aml_mil.evaluation.patients import PatientScores
@@ -35,6 +36,7 @@ class CohortPrediction:
         false_warnings: Share of patients like the training patients that would be called far, in
             expectation; None where the training patients are not known any more.
         not_judged: Why no distance could be measured; "" where it could.
+        failed: Patients that could not be predicted, and why.
     """
 
     classes: tuple[str, ...]
@@ -45,6 +47,7 @@ class CohortPrediction:
     cells: tuple[PatientCells, ...]
     false_warnings: float | None
     not_judged: str
+    failed: tuple[FailedPatient, ...] = ()
 
     @property
     def far(self) -> tuple[str, ...]:
@@ -91,7 +94,9 @@ class CohortPrediction:
         rows = [["" if x is None else x for x in record.values()] for record in records]
         write_csv(folder / PREDICTIONS_FILE, list(records[0]), rows)
         assessment = self.assessment
-        if assessment is not None:
+        if assessment is None:
+            (folder / METRICS_FILE).unlink(missing_ok=True)  # of patients predicted there earlier
+        else:
             document = {**assessment.to_json(), "num_patients": assessment.num_patients}
             write_json(folder / METRICS_FILE, document)
         return assessment
@@ -102,7 +107,7 @@ class CohortPrediction:
         Id, label, predicted class, mean and s.d. of the probabilities, distance from the training
         patients (above 1: far; None: not measured).
         """
-        means, sds = self.probabilities.tolist(), self.by_replicate.std(axis=0).tolist()
+        means, sds = self.probabilities.tolist(), self._sds()
         columns = [f"{PROBABILITY_PREFIX}{c}" for c in self.classes]
         columns += [f"{SD_PREFIX}{c}" for c in self.classes]
         return [
@@ -115,3 +120,10 @@ class CohortPrediction:
             }
             for i, patient_id in enumerate(self.patient_ids)
         ]
+
+    def _sds(self) -> list[list[float | None]]:
+        """Spread of each probability over the replicates, [P, C]; of one there is none."""
+        if len(self.by_replicate) == 1:
+            return [[None] * len(self.classes)] * len(self.patient_ids)
+        sds: list[list[float | None]] = self.by_replicate.std(axis=0, ddof=1).tolist()
+        return sds

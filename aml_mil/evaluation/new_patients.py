@@ -21,7 +21,14 @@ from aml_mil.cohort.errors import name_some
 from aml_mil.cohort.images import IMAGE_SUFFIXES
 from aml_mil.cohort.listing import is_image_name, list_cells, sort_naturally
 from aml_mil.cohort.mll import find_metadata
-from aml_mil.embedding import SHARED_VIEWS, EmbedConfig, EmbedProgress, embed
+from aml_mil.embedding import (
+    SHARED_VIEWS,
+    EmbedConfig,
+    EmbedProgress,
+    FailedPatient,
+    PatientsFailedError,
+    embed,
+)
 from aml_mil.embedding.preprocessing import BEFORE_ENCODER, follow_preparation
 from aml_mil.encoders import Encoder, WeightsError, load_encoder
 from aml_mil.evaluation.errors import EvaluationError
@@ -36,9 +43,10 @@ _SAME = ("architecture", "weights_sha256", "preprocessing", "feature_shape")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Embedded:
-    """The last record of `embed_patients`: where the features are."""
+    """The last record of `embed_patients`: where the features are, and whose are not."""
 
     store_path: Path
+    failed: tuple[FailedPatient, ...]
 
 
 def read_patients(source: Path, *, as_one: bool = False) -> Cohort:
@@ -196,16 +204,21 @@ def embed_patients(
 
     Raises:
         EvaluationError: Patients in the store have changed since.
+        PatientsFailedError: None could be embedded.
     """
     config = follow_preparation(EmbedConfig(views="identity"), document["preprocessing"])
     embedding = embed(cohort, encoder, store_path, config)
-    yield from embedding
+    try:
+        yield from embedding
+    except PatientsFailedError:
+        if len(embedding.summary.failed) == len(cohort.patients):
+            raise
     if changed := embedding.summary.changed:
         raise EvaluationError(
             f"patients have changed since they were embedded into {store_path}: "
             f"{name_some(str(c) for c in changed)}; remove that store, or name another folder"
         )
-    yield Embedded(store_path=store_path)
+    yield Embedded(store_path=store_path, failed=embedding.summary.failed)
 
 
 def _refuse_other(

@@ -6,6 +6,7 @@ Shapes: R replicates, P patients, C classes.
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy.typing as npt
 
 from aml_mil.cohort import Cohort
 from aml_mil.cohort.errors import name_some
-from aml_mil.embedding import EmbedProgress
+from aml_mil.embedding import EmbedProgress, FailedPatient
 from aml_mil.evaluation.cohort_prediction import CohortPrediction
 from aml_mil.evaluation.errors import EvaluationError
 from aml_mil.evaluation.new_patients import (
@@ -70,9 +71,11 @@ def predict_steps(
     Raises:
         EvaluationError: The encoder is another than the run's, a label is no class of the run, the
             stores of the folds are not of the same patients, or ``out_dir`` is a run's folder.
+        PatientsFailedError: No patient could be embedded; where some could, these are predicted.
     """
     documents: Sequence[Mapping[str, Any]] = run.document["stores"]
     stores: list[Path] = []
+    failed: tuple[FailedPatient, ...] = ()
     with _folder(out_dir) as folder:
         cohort = None if is_store(source) else _cohort(source)
         if cohort is not None:
@@ -86,10 +89,14 @@ def predict_steps(
             for record in embed_patients(cohort, encoder, folder / name, document=document):
                 if isinstance(record, Embedded):
                     stores.append(record.store_path)
+                    failed = record.failed
                 else:
                     yield record
-        ids = None if cohort is None else tuple(p.patient_id for p in cohort.patients)
-        prediction = _predict_stores(run, stores, ids)
+        ids = None
+        if cohort is not None:
+            without = {patient.patient_id for patient in failed}
+            ids = [p.patient_id for p in cohort.patients if p.patient_id not in without]
+        prediction = replace(_predict_stores(run, stores, ids), failed=failed)
         if out_dir is not None:
             prediction.write(folder)
     yield prediction

@@ -116,12 +116,15 @@ def _context(
     source: str,
     facts: Sequence[tuple[str, str]],
 ) -> Mapping[str, Any]:
-    first = prediction.patient_ids[0]
-    what = first if len(patients) == 1 else f"{len(patients)} patients"
+    has_overview = len(patients) + len(prediction.failed) > 1
+    number = f"{len(patients)} patient{'s' * (len(patients) > 1)}"
+    what = number if has_overview else prediction.patient_ids[0]
     return {
         "title": f"aml-mil: {what}",
         "what": what,
+        "has_overview": has_overview,
         "patients": patients,
+        "failed": prediction.failed,
         "run_name": run_name,
         "source": source,
         "facts": facts,

@@ -280,6 +280,41 @@ def test_predict_does_not_make_one_patient_of_a_cohort_or_a_store(
     assert f"--one-patient: {path} names its patients itself" in done.err
 
 
+def test_predict_predicts_all_but_the_patients_without_a_readable_image(
+    command: RunCommand, tinted: Fitted, tmp_path: Path
+) -> None:
+    cohort = draw_cohort(tmp_path / "c", label_is="tint", num_patients=4, first_id=60)
+    several, out, page = tmp_path / "several", tmp_path / "out", tmp_path / "page.html"
+    shutil.copytree(cohort / "data" / "red", several)
+    names = sorted(path.name for path in several.iterdir())
+    expected = command("predict", tinted.run, several, "--json").json["patients"]
+    (several / "Broken").mkdir()
+    (several / "Broken" / "image_0.png").write_bytes(b"no image")
+    out.mkdir()
+    (out / "metrics.json").write_text("{}")  # of labelled patients
+    done = command("predict", tinted.run, several, "--out", out, "--report", page, "--json")
+    assert done.code == 1
+    assert "patients that could not be predicted: Broken: none of its 1 images" in done.err
+    assert done.json["patients"] == expected
+    assert list(done.json["failed"]) == ["Broken"]
+    with (out / "predictions.csv").open(newline="") as file:
+        assert [row["patient_id"] for row in csv.DictReader(file)] == names
+    assert not (out / "metrics.json").exists()
+    assert "<strong>Not predicted:</strong> Broken: none of its 1 images" in page.read_text()
+    alone = command("predict", tinted.run, several / "Broken")
+    assert alone.code == 1
+    assert "could not be embedded: Broken: none of its 1 images" in alone.err
+    assert "all others" not in alone.err
+
+
+def test_predict_says_that_nothing_is_there_before_all_else(
+    command: RunCommand, tinted: Fitted, tmp_path: Path
+) -> None:
+    done = command("predict", tinted.run, tmp_path / "nowhere", "--one-patient")
+    assert done.code == 1
+    assert "got no such file or folder" in done.err
+
+
 def test_predict_refuses_an_encoder_of_another_hash_in_one_line(
     command: RunCommand, tinted: Fitted, tmp_path: Path
 ) -> None:

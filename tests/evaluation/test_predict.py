@@ -55,7 +55,9 @@ def test_an_external_cohort_is_predicted_as_by_hand(
         first = next(csv.DictReader(file))
     assert first["patient_id"] == found.patient_ids[0]
     assert float(first["prob_red"]) == found.probabilities[0, 1]
-    assert float(first["sd_red"]) == pytest.approx(found.by_replicate[:, 0, 1].std())
+    assert float(first["sd_red"]) == pytest.approx(found.by_replicate[:, 0, 1].std(ddof=1))
+    by_one_head = replace(found, by_replicate=found.by_replicate[:1])
+    assert by_one_head.records()[0]["sd_red"] is None
 
 
 def test_a_second_call_embeds_only_what_is_missing(
