@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from cli.local_path import LocalPath
 from cli.output import json_option, note, print_json
 from cli.random_store import NO_RANDOM_STORE, random_store_option
 
@@ -15,21 +16,19 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument(
-    "runs", metavar="RUN…", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True)
-)
+@click.argument("runs", metavar="RUN…", nargs=-1, required=True, type=LocalPath(exists=True))
 @click.option(
     "--figures",
     "figures_dir",
     metavar="DIR",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=LocalPath(file_okay=False),
     help="Draw figures 2 to 5 into this folder, each as PNG, SVG and PDF.",
 )
 @click.option(
     "--cell-types",
     "kinds_path",
     metavar="FILE",
-    type=click.Path(dir_okay=False, exists=True, path_type=Path),
+    type=LocalPath(dir_okay=False, exists=True),
     help="Table cell_type,kind (malignant, healthy, other) in place of the one that comes along.",
 )
 @random_store_option

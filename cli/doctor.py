@@ -8,6 +8,7 @@ import click
 
 from aml_mil.embedding.config import EmbedConfig
 from cli.flags import config_from, config_options
+from cli.local_path import LocalPath
 from cli.output import json_option, note, print_facts, print_json
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ NOT_MEASURED = (
 
 
 @click.command()
-@click.argument("cohort", type=click.Path(path_type=Path), required=False)
+@click.argument("cohort", type=LocalPath(), required=False)
 @click.option("--encoder", default="resnet18", show_default=True, help="What to measure.")
 @click.option(
     "--weights",
@@ -32,7 +33,7 @@ NOT_MEASURED = (
 @click.option("--image-size", type=int, metavar="PX", help="Side of the images; else 144.")
 @click.option(
     "--out",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=LocalPath(exists=True, file_okay=False),
     default=Path(),
     help="Folder that the store is to be in: its free space is told.",
 )

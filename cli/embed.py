@@ -14,8 +14,10 @@ from cli.cohort_options import cohort_options, read_chosen_cohort
 from cli.embed_names import name_stores, pair_weights
 from cli.failure import CommandError
 from cli.flags import config_from, config_options
+from cli.local_path import LocalPath
 from cli.output import json_option, note, print_facts, print_json
 from cli.progress import with_bar
+from cli.store_path import StorePath
 
 if TYPE_CHECKING:
     from aml_mil.embedding import EmbedRun, EmbedSummary
@@ -30,7 +32,7 @@ DESCRIPTIONS = {
 
 
 @click.command()
-@click.argument("cohort", type=click.Path(path_type=Path))
+@click.argument("cohort", type=LocalPath())
 @click.option(
     "--encoder",
     "encoder_names",
@@ -65,7 +67,7 @@ DESCRIPTIONS = {
     "--out",
     required=True,
     metavar="STORE",
-    type=click.Path(path_type=Path),
+    type=StorePath(),
     help="NAME.zarr or NAME.h5store; a store begun earlier is continued. {encoder} stands for "
     "the name of the weights' file, or of the encoder.",
 )

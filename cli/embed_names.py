@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from stores.location import locate
+
 if TYPE_CHECKING:
     from aml_mil.encoders import Encoder
 
@@ -61,7 +63,7 @@ def name_stores(out: Path, encoders: "Sequence[Encoder]") -> "dict[Path, Encoder
         )
     stores: dict[Path, Encoder] = {}
     for encoder in encoders:
-        path = Path(str(out).replace(PLACE, short_name(encoder)))
+        path = locate(str(out).replace(PLACE, short_name(encoder)))
         if path in stores:
             raise click.UsageError(
                 f"--out: two encoders would fill {path}, of the weights {stores[path].weights} "

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cli.local_path import LocalPath
 from cli.output import json_option, note, print_json, print_table
 
 if TYPE_CHECKING:
@@ -18,12 +19,12 @@ FIGURE_SUFFIXES = (".png", ".svg", ".pdf")
 
 
 @click.command()
-@click.argument("run_path", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("run_path", metavar="RUN", type=LocalPath())
 @click.argument("patient_id", metavar="PATIENT")
 @click.option(
     "--cohort",
     "cohort_path",
-    type=click.Path(path_type=Path),
+    type=LocalPath(),
     help="The images that RUN's store was embedded from; a picture needs them.",
 )
 @click.option(
@@ -31,7 +32,7 @@ FIGURE_SUFFIXES = (".png", ".svg", ".pdf")
     "out_paths",
     metavar="FILE",
     multiple=True,
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=LocalPath(dir_okay=False),
     help="NAME.csv: every cell. NAME.png, .svg or .pdf: the cells' pictures. May be repeated.",
 )
 @click.option(

@@ -9,6 +9,7 @@ import click
 
 from aml_mil.mil.config import FitConfig
 from cli.flags import config_from, config_options, legend_of, refuse_if_given
+from cli.local_path import LocalPath
 from cli.output import json_option, note, print_json, print_table
 from cli.progress import results_of
 from cli.random_store import NO_RANDOM_STORE, random_store_option
@@ -26,14 +27,14 @@ if TYPE_CHECKING:
     "--out",
     required=True,
     metavar="RUN",
-    type=click.Path(path_type=Path),
+    type=LocalPath(),
     help="The run folder, or, with several stores, where one folder per store goes; a finished "
     "run of the same settings is left as it is, an interrupted one goes on.",
 )
 @click.option(
     "--folds",
     "folds_path",
-    type=click.Path(path_type=Path),
+    type=LocalPath(),
     help="Table patient_id,fold, in place of --num-folds and --fold-seed; or CLAM's splits: their "
     "folder, or a path like 'splits_{i}.csv'.",
 )

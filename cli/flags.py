@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import click
 
+from cli.local_path import LocalPath
 from cli.settings import read_settings
 
 Config = TypeVar("Config")
@@ -106,7 +107,7 @@ def config_options(
         return click.option(
             "--config",
             "config_path",
-            type=click.Path(exists=True, dir_okay=False, path_type=Path),
+            type=LocalPath(exists=True, dir_okay=False),
             help=f"Settings by name as a JSON object, such as {_example(config_class)}{earlier}; "
             "flags win over it.",
         )(command)

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from cli.failure import CommandError
+from cli.local_path import LocalPath
 from cli.output import json_option, note, print_json, print_table
 from cli.store_path import StorePath
 
@@ -25,7 +26,7 @@ from cli.store_path import StorePath
     "--out",
     default=Path("folds.csv"),
     show_default=True,
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=LocalPath(dir_okay=False),
     help="The table: patient_id, fold. One that holds other folds is left as it is.",
 )
 @json_option

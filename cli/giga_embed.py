@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from cli.local_path import LocalPath
 from cli.output import json_option, print_facts, print_json, say
 from cli.progress import with_bar
 from cli.store_path import StorePath
@@ -16,14 +17,14 @@ from cli.store_path import StorePath
     "--giga",
     required=True,
     metavar="GIGA.safetensors",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=LocalPath(dir_okay=False),
     help="What giga-ssl trained on features of the same encoder.",
 )
 @click.option(
     "--out",
     required=True,
     metavar="FILE",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=LocalPath(dir_okay=False),
     help="NAME.csv (provenance beside it), NAME.npz or NAME.h5ad; replaced where it exists.",
 )
 @click.option(
@@ -43,7 +44,7 @@ from cli.store_path import StorePath
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option(
     "--cohort",
-    type=click.Path(path_type=Path),
+    type=LocalPath(),
     help="The images the store was made from, to say how many bytes they are.",
 )
 @json_option

@@ -7,6 +7,7 @@ import click
 
 from aml_mil.giga.config import GigaConfig
 from cli.flags import config_from, config_options, legend_of
+from cli.local_path import LocalPath
 from cli.output import json_option, note, print_result
 from cli.pretrain_run import follow
 from cli.training_fold import check_folds, check_out, read_roles, training_fold_options
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     "--out",
     required=True,
     metavar="GIGA.safetensors",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=LocalPath(dir_okay=False),
     help="Where the encoder of patients goes; state, history and picture lie beside it.",
 )
 @training_fold_options

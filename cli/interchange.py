@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from cli.local_path import LocalPath
 from cli.output import json_option, note, print_facts, print_json
 from cli.progress import with_bar
 from cli.store_path import NewStorePath, StorePath
@@ -22,7 +23,7 @@ MAX_LINES_OF_A_KIND = 10
 
 
 @click.command("import")
-@click.argument("source", type=click.Path(exists=True, path_type=Path))
+@click.argument("source", type=LocalPath(exists=True))
 @click.option(
     "--from", "layout", required=True, type=click.Choice(LAYOUTS_IN), help="Whose layout."
 )
@@ -40,12 +41,12 @@ MAX_LINES_OF_A_KIND = 10
 )
 @click.option(
     "--labels",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=LocalPath(exists=True, dir_okay=False),
     help="Table of labels (STAMP: clini table); else the one in SOURCE.",
 )
 @click.option(
     "--slides",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=LocalPath(exists=True, dir_okay=False),
     help="STAMP's slide table; else the one in SOURCE.",
 )
 @click.option("--id-column", metavar="NAME", help="Column of the bag ids, if it has another name.")
@@ -109,7 +110,7 @@ def import_command(
 @click.option(
     "--out",
     required=True,
-    type=click.Path(path_type=Path),
+    type=LocalPath(),
     help="New folder or file; it appears when it is whole.",
 )
 @json_option

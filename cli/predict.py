@@ -7,6 +7,7 @@ import click
 
 from cli.cohort_options import cohort_options, read_chosen_cohort
 from cli.failure import CommandError
+from cli.local_path import LocalPath
 from cli.output import json_option, note, print_json, print_table
 from cli.progress import results_of
 from cli.store_path import StorePath
@@ -18,13 +19,13 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("run_path", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("run_path", metavar="RUN", type=LocalPath())
 @click.argument("source", metavar="PATIENT_DIR|COHORT|STORE", type=StorePath())
 @click.option(
     "--out",
     "out_dir",
     metavar="DIR",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=LocalPath(file_okay=False),
     help="Keeps the features, predictions.csv and, with labels, metrics.json.",
 )
 @click.option(
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     "--report",
     "report_path",
     metavar="FILE",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=LocalPath(dir_okay=False),
     help="Write one offline HTML page: probabilities with spread, attended cells, warnings.",
 )
 @click.option(

@@ -9,6 +9,7 @@ import click
 from aml_mil.encoders.encoder import IMAGENET_MEAN, IMAGENET_STD
 from aml_mil.ssl import DinoConfig, PretrainConfig, SimclrConfig, SupervisedConfig, SwavConfig
 from cli.flags import NumberList, config_from, config_options, legend_of
+from cli.local_path import LocalPath
 from cli.output import json_option, note, print_json, print_result
 from cli.pretrain_run import read_sources, train
 from cli.training_fold import check_folds, check_out, read_roles, training_fold_options
@@ -61,11 +62,11 @@ def _add_method(name: str, config_class: type[PretrainConfig]) -> None:
         help=f"{HELP[name]} COHORT is a cohort, a table, or class folders.",
         epilog=legend_of(config_class),
     )
-    @click.argument("cohort", type=click.Path(path_type=Path))
+    @click.argument("cohort", type=LocalPath())
     @click.option(
         "--out",
         metavar="ENC.safetensors",
-        type=click.Path(dir_okay=False, path_type=Path),
+        type=LocalPath(dir_okay=False),
         help="Where the encoder goes.",
     )
     @training_fold_options
@@ -73,7 +74,7 @@ def _add_method(name: str, config_class: type[PretrainConfig]) -> None:
     @click.option(
         "--preview",
         metavar="FILE.png",
-        type=click.Path(dir_okay=False, path_type=Path),
+        type=LocalPath(dir_okay=False),
         help="Draw the views of a few cells, and train nothing.",
     )
     @config_options(config_class)
@@ -111,7 +112,7 @@ for _name, _config_class in (
 
 
 @pretrain.command()
-@click.argument("weights", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("weights", type=LocalPath(exists=True, dir_okay=False))
 @click.option(
     "--architecture", required=True, help="The ResNet it holds, as timm names it: resnet18."
 )
@@ -119,7 +120,7 @@ for _name, _config_class in (
     "--out",
     required=True,
     metavar="ENC.safetensors",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=LocalPath(dir_okay=False),
     help="Where the encoder goes.",
 )
 @click.option(

@@ -7,6 +7,7 @@ import click
 
 from aml_mil.giga.probe_config import ProbeConfig
 from cli.flags import config_from, config_options, legend_of, refuse_if_given
+from cli.local_path import LocalPath
 from cli.output import json_option, note, print_json, print_table
 from cli.progress import with_bar
 
@@ -25,13 +26,13 @@ if TYPE_CHECKING:
     "--out",
     required=True,
     metavar="DIR",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=LocalPath(file_okay=False),
     help="Where tables, metrics and the figure go; in a run folder its report shows them.",
 )
 @click.option(
     "--folds",
     "folds_path",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=LocalPath(dir_okay=False),
     help="Table patient_id,fold, in place of --num-folds and --fold-seed.",
 )
 @click.option(

@@ -4,23 +4,24 @@ from pathlib import Path
 
 import click
 
+from cli.local_path import LocalPath
 from cli.output import json_option, note, print_json
 from cli.progress import results_of
 
 
 @click.command()
-@click.argument("run_path", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("run_path", metavar="RUN", type=LocalPath())
 @click.option(
     "--out",
     required=True,
     metavar="FILE",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=LocalPath(dir_okay=False),
     help="The report, for example report.html; an older one is replaced.",
 )
 @click.option(
     "--cohort",
     "cohort_path",
-    type=click.Path(path_type=Path),
+    type=LocalPath(),
     help="The images that RUN's store was embedded from; without them there are no pictures.",
 )
 @click.option(

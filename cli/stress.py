@@ -9,6 +9,7 @@ import click
 from aml_mil.evaluation.stress import StressConfig
 from cli.cohort_options import cohort_options, read_chosen_cohort
 from cli.flags import config_from, config_options
+from cli.local_path import LocalPath
 from cli.output import json_option, note, print_json, print_table
 from cli.progress import results_of
 
@@ -17,12 +18,12 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("run_path", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("run_path", metavar="RUN", type=LocalPath())
 @click.option(
     "--cohort",
     "cohort_path",
     required=True,
-    type=click.Path(path_type=Path),
+    type=LocalPath(),
     help="The images that RUN's store was embedded from.",
 )
 @click.option(

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import click
 
+from cli.local_path import LocalPath
 from cli.output import json_option, note, print_facts, print_json
 from cli.progress import with_bar
 
 
 @click.command()
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=LocalPath())
 @click.option(
     "--patients",
     default=60,

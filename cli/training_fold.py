@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from cli.local_path import LocalPath
+
 if TYPE_CHECKING:
     from aml_mil.cohort import FoldRoles
 
@@ -20,7 +22,7 @@ def training_fold_options(command: Command) -> Command:
     return click.option(
         "--folds",
         "folds_path",
-        type=click.Path(dir_okay=False, path_type=Path),
+        type=LocalPath(dir_okay=False),
         help="Table patient_id,fold: learn from the training patients of --fold only.",
     )(command)
 
