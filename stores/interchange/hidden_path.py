@@ -13,10 +13,14 @@ from stores.staged_store import refuse_existing
 def hidden_path(path: Path) -> Iterator[Path]:
     """Hand out a hidden name for a file or folder; it is renamed at the end, or removed.
 
+    Folders above that are missing are made.
+
     Raises:
         StoreExistsError: there is something at the path already.
     """
     refuse_existing(path)
+    with files.noting(f"while writing {path}"):
+        files.make_parents(path)
     hidden = path.with_name(f".{path.stem}.exporting-{uuid4().hex[:8]}{path.suffix}")
     try:
         yield hidden

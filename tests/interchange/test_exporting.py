@@ -161,6 +161,16 @@ def test_an_export_writes_over_nothing(tmp_path: Path, layout: str) -> None:
     assert (tmp_path / OUT[layout]).read_text() == "mine"
 
 
+@pytest.mark.parametrize("layout", [*OUT, "anndata"])
+def test_the_folders_above_an_export_are_made(tmp_path: Path, layout: str) -> None:
+    if layout == "anndata":
+        pytest.importorskip("anndata")
+    store_of_cells(tmp_path / "s.zarr")
+    out = tmp_path / "new" / "folder" / (OUT | {"anndata": "o.h5ad"})[layout]
+    take_out(tmp_path / "s.zarr", layout, out)
+    assert list(out.parent.iterdir()) == [out]
+
+
 def test_what_appears_during_an_export_is_not_written_over(tmp_path: Path) -> None:
     staged = hidden_path(tmp_path / "o")
     staged.__enter__().write_text("ours")
