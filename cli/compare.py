@@ -59,6 +59,8 @@ def compare(
 
     if as_json and style:
         raise click.UsageError(f"--json and --{style} both choose the output; leave one out")
+    if kinds_path is not None and figures_dir is None:
+        raise click.UsageError("--cell-types has no effect without --figures")
     opened = [open_run(path) for path in runs]
     names = _names(opened)
     to_compare = [run.to_compare(name) for run, name in zip(opened, names, strict=True)]
@@ -75,8 +77,6 @@ def compare(
         note(NO_RANDOM_STORE)
     if figures_dir is not None:
         _draw(dict(zip(names, opened, strict=True)), figures_dir, kinds_path, seed=seed)
-    elif kinds_path is not None:
-        raise click.UsageError("--cell-types has no effect without --figures")
 
 
 def _names(opened: "list[OpenRun]") -> list[str]:

@@ -65,6 +65,15 @@ def test_compare_draws_all_figures_in_three_formats(
     assert names == {f"{stem}.{suffix}" for stem in stems for suffix in ("png", "svg", "pdf")}
 
 
+def test_cell_types_without_figures_are_refused_before_anything_is_printed(
+    command: RunCommand, tinted: Fitted, tmp_path: Path
+) -> None:
+    (tmp_path / "kinds.csv").write_text("cell_type,kind\n")
+    done = command("compare", tinted.run, "--cell-types", tmp_path / "kinds.csv")
+    assert (done.code, done.out) == (2, "")
+    assert "--cell-types has no effect without --figures" in done.err
+
+
 def test_compare_speaks_json_csv_markdown_and_latex(
     command: RunCommand, tinted: Fitted, second_run: Path
 ) -> None:
