@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from cli.local_path import LocalPath
-from cli.output import json_option, note, print_facts, print_json
+from cli.output import json_option, note, print_result
 from cli.progress import with_bar
 from cli.store_path import NewStorePath, StorePath
 from stores import open_store, store_info
@@ -99,9 +99,8 @@ def import_command(
         note("the source does not name its encoder: recorded as unknown; see --encoder-name")
     if as_json:
         listed = [{"bag_id": item.bag_id, "problem": item.problem} for item in findings]
-        print_json({**facts, "findings": listed, "notes": list(opened.notes)})
-    else:
-        print_facts(facts)
+        facts |= {"findings": listed, "notes": list(opened.notes)}
+    print_result(facts, as_json=as_json)
 
 
 @click.command("export")
@@ -133,12 +132,15 @@ def export_command(*, path: Path, layout: str, out: Path, as_json: bool) -> None
         except InterchangeUsageError as error:
             raise click.UsageError(str(error)) from error
     _say(notes)
-    facts = {"out": str(out), "layout": layout, "num_bags": total, "num_instances": num_instances}
+    facts: dict[str, Any] = {
+        "out": str(out),
+        "layout": layout,
+        "num_bags": total,
+        "num_instances": num_instances,
+    }
     if as_json:
-        counts = Counter(text for _, text in notes)
-        print_json({**facts, "notes": dict(counts)})
-    else:
-        print_facts(facts)
+        facts["notes"] = dict(Counter(text for _, text in notes))
+    print_result(facts, as_json=as_json)
 
 
 def _say(problems: Iterable[tuple[str, str]]) -> None:

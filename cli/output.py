@@ -45,8 +45,10 @@ def say(value: Any) -> str:
         return "unknown"
     if isinstance(value, float):
         return f"{value:.4g}"
+    if isinstance(value, Mapping):
+        value = [f"{name} {say(each)}" for name, each in value.items()]
     if isinstance(value, list):
-        return ", ".join(value) or "none"
+        return ", ".join(map(str, value)) or "none"
     return str(value)
 
 

@@ -8,7 +8,7 @@ import click
 
 from cli.failure import CommandError
 from cli.interchange import export_command, import_command
-from cli.output import json_option, note, print_facts, print_json
+from cli.output import json_option, note, print_json, print_result
 from cli.progress import with_bar
 from cli.store_path import NewStorePath, StorePath
 from stores import (
@@ -48,10 +48,7 @@ def info(*, path: Path, as_json: bool) -> None:
     """Say what STORE holds; reads the commit records, no features."""
     with open_store(path) as opened:
         facts = store_info(opened)
-    if as_json:
-        print_json(facts)
-    else:
-        print_facts(facts)
+    print_result(facts, as_json=as_json)
 
 
 @store.command()

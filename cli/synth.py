@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from cli.local_path import LocalPath
-from cli.output import json_option, note, print_facts, print_json
+from cli.output import json_option, note, print_result
 from cli.progress import with_bar
 
 
@@ -50,7 +50,4 @@ def synth(*, out: Path, patients: int, cells: int, seed: int, as_json: bool) -> 
         "cells": cohort.num_cells,
         "classes": cohort.classes,
     }
-    if as_json:
-        print_json(facts)
-    else:
-        print_facts(facts)
+    print_result(facts, as_json=as_json)

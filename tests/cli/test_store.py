@@ -1,6 +1,7 @@
 """`aml-mil store …` as it is typed: results, exit codes, and what stderr says."""
 
 import json
+import re
 
 import pytest
 
@@ -29,6 +30,22 @@ def run(capsys):
 
 def damage(path, bag_id="b"):
     (path / "bags" / bag_id / "bag.json").write_bytes(b"")
+
+
+def test_info_is_plain_text(run, tmp_path):
+    store = create_store(tmp_path / "s.zarr", make_manifest(trained_on=None, feature_shape=(4, 2)))
+    for bag_id, label in (("a", "NPM1"), ("b", "APL"), ("c", "NPM1")):
+        store.write(make_bag(bag_id, label=label, manifest=store.manifest))
+    code, out, _ = run("info", store.path)
+    facts = dict(re.split(r"  +", line, maxsplit=1) for line in out.splitlines())
+    assert code == 0
+    assert facts["classes"] == "APL 1, NPM1 2"
+    assert facts["views"] == "identity, hflip"
+    assert facts["feature shape"] == "4, 2"
+    assert facts["trained on"] == "unknown"
+    document = json.loads(run("info", store.path, "--json")[1])
+    assert document["classes"] == {"APL": 1, "NPM1": 2}
+    assert document["trained_on"] is None
 
 
 def test_verify_names_the_damaged_bag_and_the_command_that_helps(run, path):
