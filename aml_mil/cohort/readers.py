@@ -10,6 +10,8 @@ from aml_mil.cohort.errors import LayoutError
 from aml_mil.cohort.filters import drop_low_blasts, select_classes
 from aml_mil.cohort.mll import find_metadata, read_mll
 from aml_mil.cohort.patients import Cohort
+from stores.manifest_file import MANIFEST_FILE
+from stores.place import BAGS_DIR
 
 EXPECTED = (
     "metadata.csv (patient_id, bag_label) and data/<bag_label>/<patient_id>/ with images, "
@@ -62,6 +64,9 @@ def _read_layout(source: Path) -> Cohort:
             f"{source} holds images by class but no patients; expected {EXPECTED}; "
             f"folders of classes alone serve pre-training only"
         )
+        raise LayoutError(message)
+    if (source / MANIFEST_FILE).is_file() and (source / BAGS_DIR).is_dir():
+        message = f"{source} is a feature store; expected a cohort of images: {EXPECTED}"
         raise LayoutError(message)
     message = f"no metadata.csv in {source}; expected {EXPECTED}"
     raise LayoutError(message)

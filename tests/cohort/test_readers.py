@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from aml_mil.cohort import CohortError, LayoutError, TableError, read_class_folders, read_cohort
+from stores import create_store
+from tests.stores.samples import SUFFIXES, make_manifest
 
 Build = Callable[..., Path]
 
@@ -193,6 +195,13 @@ def test_an_empty_patient_folder_is_an_error(mll: Build) -> None:
 def test_a_missing_table_is_an_error_that_says_what_is_expected(mll: Build) -> None:
     with pytest.raises(LayoutError, match=r"no metadata.csv in .*; expected metadata.csv"):
         read_cohort(mll(FILES, {}))
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_feature_store_is_called_one(tmp_path: Path, suffix: str) -> None:
+    store = create_store(tmp_path / f"cells{suffix}", make_manifest())
+    with pytest.raises(LayoutError, match=r"cells\S+ is a feature store; expected a cohort of im"):
+        read_cohort(store.path)
 
 
 def test_a_missing_path_is_an_error(tmp_path: Path) -> None:
