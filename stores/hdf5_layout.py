@@ -24,6 +24,8 @@ LAYOUT = {
 }
 LARGE_BYTES = 2**25  # from here on the library's copies are worth avoiding
 CHECKSUM_BYTES = 4
+# Before HDF5 2.0 the image of an open file has a wrong checksum.
+HAS_SOUND_IMAGES = h5py.version.hdf5_version_tuple >= (2, 0, 0)
 
 
 class Hdf5Layout(BagLayout):
@@ -42,7 +44,8 @@ class Hdf5Layout(BagLayout):
             for name, value in arrays.items()
         }
         num_bytes = sum(value.nbytes for value in values.values())
-        image, offsets = (_draw if num_bytes < LARGE_BYTES else _draw_large)(values)
+        is_small = num_bytes < LARGE_BYTES and HAS_SOUND_IMAGES
+        image, offsets = (_draw if is_small else _draw_large)(values)
         places = {
             name: ArrayPlace(path=path, offset=offsets[name], nbytes=value.nbytes)
             for name, value in values.items()

@@ -24,8 +24,14 @@ class TestHdf5Store(StoreContract):
         store.write(make_bag())
         assert sorted(p.name for p in self.bag_path(store).iterdir()) == ["AQK.h5", "bag.json"]
 
-    def test_a_large_bag_is_read_by_h5py_and_checked_as_any_other(self, store, monkeypatch):
-        monkeypatch.setattr(hdf5_layout, "LARGE_BYTES", 0)
+    @pytest.mark.parametrize(
+        ("setting", "value"), [("LARGE_BYTES", 0), ("HAS_SOUND_IMAGES", False)]
+    )
+    def test_a_bag_drawn_without_an_image_is_read_by_h5py_and_checked_as_any_other(
+        self, store, monkeypatch, setting, value
+    ):
+        monkeypatch.setattr(hdf5_layout, setting, value)
+        monkeypatch.setattr(hdf5_layout, "_draw", None)  # would fail
         ids = ("a", "b", "c", "d", "e")  # 5 bytes: an odd number
         bag = make_bag(instance_ids=ids, colour=np.zeros((5, 6), np.float32))
         store.write(bag)
