@@ -11,7 +11,7 @@ STUDY ?= study
 GPU_PYTHON ?= 3.12
 GPU_LACKS ?= zarr msgspec donfig numcodecs google-crc32c imagecodecs simplejpeg natsort umap-learn pynndescent \
   albumentations albucore==0.0.24 stringzilla simsimd pydantic pydantic-core annotated-types typing-inspection \
-  psutil bokeh tornado xyzservices
+  psutil click h5py bokeh tornado xyzservices
 TESTS ?= tests
 DEMO_PATIENTS ?= 60
 DEMO_CELLS ?= 50
