@@ -80,4 +80,4 @@ def short_name(encoder: "Encoder") -> str:
         return name
     if encoder.weights.startswith("random:"):
         return f"{name}-{encoder.weights.replace(':', '-')}"
-    return Path(encoder.weights).stem
+    return Path(encoder.weights.removesuffix(".tar")).stem

@@ -18,6 +18,7 @@ from aml_mil.encoders.errors import WeightsError
 from aml_mil.encoders.timm_models import build_timm, classifier_names
 from aml_mil.encoders.weights import (
     PARALLEL_PREFIX,
+    TORCH_SUFFIXES,
     _read_safetensors,
     _read_torch,
     are_tensors,
@@ -26,7 +27,7 @@ from aml_mil.encoders.weights import (
     load_strictly,
 )
 
-LIGHTNING_SUFFIXES = (".pt", ".pth", ".ckpt", ".torch", ".bin")
+LIGHTNING_SUFFIXES = (*TORCH_SUFFIXES, ".ckpt", ".torch", ".bin")
 # Children of a torchvision ResNet, as they are numbered in nn.Sequential(*children[:-1]).
 NUMBERED_CHILDREN = {
     "0": "conv1",
@@ -240,7 +241,7 @@ def _widen(tensor: Tensor) -> Tensor:
 def _read(path: Path) -> object:
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
-    if path.suffix in LIGHTNING_SUFFIXES:
+    if path.name.endswith(LIGHTNING_SUFFIXES):
         return _read_torch(path)
     expected = ", ".join((".safetensors", *LIGHTNING_SUFFIXES))
     message = f"{path}: expected weights in a file that ends in one of {expected}"

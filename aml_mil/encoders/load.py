@@ -20,10 +20,16 @@ from aml_mil.encoders.encoder import (
 )
 from aml_mil.encoders.errors import EncoderError, WeightsError
 from aml_mil.encoders.taps import FeatureKind, LayerModule, MapModule, is_square_map
-from aml_mil.encoders.weights import hash_file, hash_tensors, load_strictly, read_weights
+from aml_mil.encoders.weights import (
+    TORCH_SUFFIXES,
+    hash_file,
+    hash_tensors,
+    load_strictly,
+    read_weights,
+)
 
 RANDOM_PREFIX = "random:"
-CHECKPOINT_SUFFIXES = (".safetensors", ".pt", ".pth")
+CHECKPOINT_SUFFIXES = (".safetensors", *TORCH_SUFFIXES)
 CHOICES = "--weights FILE, --weights timm or --weights random:SEED"
 
 

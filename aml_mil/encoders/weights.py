@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from aml_mil.encoders.errors import WeightsError, name_keys
 from aml_mil.tensor_file import check_extent, load_tensors
 
+# The last is how SwAV and MoCo publish theirs: no archive, whatever it is called.
+TORCH_SUFFIXES = (".pt", ".pth", ".pth.tar")
 WRAPPERS = ("state_dict", "model")
 PARALLEL_PREFIX = "module."
 
@@ -22,8 +24,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """Read tensors by name.
 
     Args:
-        path: A .safetensors file, or a .pt or .pth file that holds tensors only, plain or below
-            the key ``state_dict`` or ``model``, with or without ``module.`` before every name.
+        path: A .safetensors file, or a file of torch that holds tensors only, plain or below the
+            key ``state_dict`` or ``model``, with or without ``module.`` before every name.
 
     Returns:
         Name → tensor, in the type they were saved in.
@@ -33,9 +35,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
-    if path.suffix in (".pt", ".pth"):
+    if path.name.endswith(TORCH_SUFFIXES):
         return _unwrap(_read_torch(path), path)
-    message = f"{path}: expected weights in a .safetensors, .pt or .pth file"
+    *most, last = (".safetensors", *TORCH_SUFFIXES)
+    message = f"{path}: expected weights in a {', '.join(most)} or {last} file"
     raise WeightsError(message)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from click.testing import CliRunner
 from aml_mil.cohort import read_cohort
 from aml_mil.embedding import EmbedConfig, EmbedError, cells, embed_by_several
 from cli.embed import embed
+from cli.embed_names import name_stores
 from tests.embedding.drawing import (
     LABELS,
     NUM_CELLS,
@@ -75,6 +77,15 @@ def test_each_store_is_resumed_on_its_own(cohort_dir, encoders, decoded, tmp_pat
     alone = tmp_path / "alone.h5store"
     run(cohort_dir, alone, encoders[second])
     assert bag_bytes(second) == bag_bytes(alone)
+
+
+@pytest.mark.parametrize(
+    ("weights", "store"),
+    [("swav.pth.tar", "swav.zarr"), ("simclr.fold0.safetensors", "simclr.fold0.zarr")],
+)
+def test_a_store_is_named_by_its_weights_file_without_the_suffix(weights, store, tmp_path):
+    encoder = replace(tiny_encoder(0), weights=str(tmp_path / weights))
+    assert list(name_stores(tmp_path / "{encoder}.zarr", [encoder])) == [tmp_path / store]
 
 
 def test_encoders_of_different_image_sizes_are_refused(cohort_dir, tmp_path):

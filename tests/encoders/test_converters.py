@@ -114,7 +114,8 @@ def as_saved_by(source: str, network: nn.Module) -> dict[str, Any]:  # noqa: C90
 def test_a_converted_encoder_gives_the_network_s_own_features(
     source: str, name: str, network: nn.Module, tmp_path: Path
 ) -> None:
-    path, out = tmp_path / "theirs.pth", tmp_path / "ours.safetensors"
+    published = "swav_800ep_pretrain.pth.tar" if source == "swav" else "theirs.pth"
+    path, out = tmp_path / published, tmp_path / "ours.safetensors"
     torch.save(as_saved_by(source, network), path)
     conversion = convert_checkpoint(path, out, architecture="resnet18", image_size_px=64)
     assert conversion.source == name

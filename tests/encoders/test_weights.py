@@ -71,7 +71,7 @@ def test_half_precision_on_disk_becomes_float32(tmp_path, tensors):
     assert torch.equal(loaded["conv1.0.weight"], tensors["conv1.0.weight"].half().float())
 
 
-@pytest.mark.parametrize("suffix", [".pt", ".pth"])
+@pytest.mark.parametrize("suffix", [".pt", ".pth", ".pth.tar"])
 @pytest.mark.parametrize(
     "wrap",
     [
@@ -121,7 +121,7 @@ def test_something_else_than_tensors_by_name_is_refused(tmp_path, content):
 
 def test_another_kind_of_file_is_refused(tmp_path):
     (tmp_path / "weights.bin").write_bytes(b"")
-    with pytest.raises(WeightsError, match=r"expected weights in a \.safetensors, \.pt or \.pth"):
+    with pytest.raises(WeightsError, match=r"a \.safetensors, \.pt, \.pth or \.pth\.tar"):
         load(tmp_path / "weights.bin")
 
 
