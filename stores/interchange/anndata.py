@@ -91,8 +91,13 @@ def open_anndata(path: Path, options: ImportOptions) -> Source:
     rows_of: dict[str, list[int]] = {}
     for row, patient in enumerate(patients):
         rows_of.setdefault(patient, []).append(row)
+    columns = {
+        name: _column(table, name, path)
+        for name in (IMAGE_COLUMN, TYPE_COLUMN, SMEAR_COLUMN)
+        if name in table.obs
+    }
     bags = tuple(
-        _bag(table, patient, np.array(rows), labels, own, about.get(patient, {}), path)
+        _bag(table, patient, np.array(rows), labels, columns, own, about.get(patient, {}), path)
         for patient, rows in rows_of.items()
     )
     return Source(
@@ -166,6 +171,7 @@ def _bag(
     patient: str,
     rows: NDArray[np.int64],
     labels: list[str],
+    columns: Mapping[str, list[str]],
     own: OwnNotes,
     about: Mapping[str, str],
     path: Path,
@@ -186,7 +192,7 @@ def _bag(
         bag_id=patient,
         place=f"{path} patient {patient!r}",
         spec=FeatureSpec(num_instances=len(rows), feature_shape=shape, dtype=table.X.dtype.name),
-        load=partial(_load, table, rows, shape=shape, views=own.views[1:], path=path),
+        load=partial(_load, table, rows, columns, shape=shape, views=own.views[1:]),
         label=next(iter(found), None),
         attributes=attributes,
         quarantined=quarantined,
@@ -196,16 +202,13 @@ def _bag(
 def _load(
     table: Any,
     rows: NDArray[np.int64],
+    columns: Mapping[str, list[str]],
     *,
     shape: tuple[int, ...],
     views: tuple[str, ...],
-    path: Path,
 ) -> Content:
     def texts(name: str) -> tuple[str, ...] | None:
-        if name not in table.obs:
-            return None
-        column = _column(table, name, path)
-        return tuple(column[row] for row in rows)
+        return tuple(columns[name][row] for row in rows) if name in columns else None
 
     further = [_dense(table.layers[view], rows).reshape(len(rows), *shape) for view in views]
     return Content(

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from aml_mil.interchange import export_store, open_source
 from stores import open_store
 from stores.interchange import ExportError, InterchangeError, SourceError
+from stores.interchange import anndata as anndata_files
 from stores.interchange.anndata import export_anndata
 from tests.interchange.layouts import bags_of, bring_in, store_of_cells
 
@@ -58,6 +60,23 @@ def test_anndata_keeps_everything_a_store_holds(
     with open_store(tmp_path / "back.zarr") as store:
         assert (store.manifest.encoder, store.manifest.dtype) == ("resnet18", dtype)
         assert store.manifest.trained_on == ("P1", "P9")
+
+
+def test_columns_become_text_once_however_many_patients_there_are(
+    anndata: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store_of_cells(tmp_path / "s.zarr")
+    take_out(tmp_path / "s.zarr", tmp_path / "o.h5ad")
+    converted: Counter[str] = Counter()
+    real = anndata_files._column
+
+    def column(table: Any, name: str, path: Path) -> list[str]:
+        converted[name] += 1
+        return real(table, name, path)
+
+    monkeypatch.setattr(anndata_files, "_column", column)
+    bring_in("anndata", tmp_path / "o.h5ad", tmp_path / "back.zarr")
+    assert converted == dict.fromkeys(("patient_id", "label", "image", "cell_type", "smear"), 1)
 
 
 def test_scverse_finds_what_it_expects(anndata: Any, tmp_path: Path) -> None:
