@@ -49,6 +49,7 @@ class GigaRun(TrainingRun[CellSets]):
     Raises:
         TooFewPatientsError: There are too few patients, or patients of one cell.
         CoordsMissingError: The sparse encoder was asked for, and cells lack places.
+        GigaError: A setting has no effect on the encoder that auto takes.
         ResumeError: The files of another run are there, or there is nothing to resume.
     """
 

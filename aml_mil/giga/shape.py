@@ -3,6 +3,7 @@
 Shapes: D features.
 """
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from aml_mil.giga.bags import IntArray, PatientBags, require_places
 from aml_mil.giga.config import GigaConfig
+from aml_mil.giga.errors import GigaError
 from aml_mil.giga.network import EncoderShape
 
 
@@ -24,10 +26,15 @@ def choose_shape(bags: PatientBags, config: GigaConfig) -> EncoderShape:
 
     Raises:
         CoordsMissingError: The sparse encoder was asked for, and cells lack places.
+        GigaError: A setting has no effect on the encoder that auto takes.
     """
     kind = config.encoder
     if kind == "auto":
         kind = "set" if bags.places is None else "sparse"
+        try:
+            replace(config, encoder=kind)
+        except ValueError as error:
+            raise GigaError(f"auto takes the {kind} encoder for {bags.path}: {error}") from error
     grid_step = None
     if kind == "sparse":
         places = require_places(bags).cpu().numpy()

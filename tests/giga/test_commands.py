@@ -136,6 +136,44 @@ def test_bad_input_is_one_clear_line(aml_mil, tmp_path, patients, words, message
     assert message in last
 
 
+AUTO_OPTIONS = [
+    (False, ["--grid-step", 2], "set"),
+    (True, ["--pooling", "attention"], "sparse"),
+    (True, ["--grid-step", 2], "sparse"),
+    (False, ["--pooling", "attention"], "set"),
+]
+
+
+@pytest.mark.parametrize(("located", "words", "kind"), AUTO_OPTIONS[:2])
+def test_options_without_effect_on_the_encoder_that_auto_takes_are_refused(
+    aml_mil, tmp_path, located, words, kind
+):
+    store = toy_patients(tmp_path / "toy.zarr", located=located)
+    done = aml_mil("giga-ssl", store, "--out", tmp_path / "g.safetensors", *SMALL, *words)
+    assert (done.code, done.out) == (1, "")
+    name = words[0].removeprefix("--").replace("-", "_")
+    assert done.err.strip().splitlines()[-1] == (
+        f"aml-mil: error: auto takes the {kind} encoder for {store}: {name} has no effect on the "
+        f"{kind} encoder; leave one of them out"
+    )
+    assert "Traceback" not in done.err
+    assert not list(tmp_path.glob("g.*"))
+
+
+@pytest.mark.parametrize(("located", "words", "kind"), AUTO_OPTIONS[2:])
+def test_options_with_an_effect_on_the_encoder_that_auto_takes_are_used(
+    aml_mil, tmp_path, located, words, kind
+):
+    store = toy_patients(tmp_path / "toy.zarr", located=located)
+    out = tmp_path / "g.safetensors"
+    done = aml_mil("giga-ssl", store, "--out", out, "--json", *SMALL, *words)
+    assert done.code == 0, done.err
+    shape = load_giga(out)[1].shape
+    assert shape.kind == done.json["encoder"] == kind
+    name = words[0].removeprefix("--").replace("-", "_")
+    assert getattr(shape, name) == words[1]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
