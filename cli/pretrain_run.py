@@ -1,8 +1,9 @@
 """Follow a pre-training run: progress, alarms, signals, summary."""
 
 import logging
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cli.failure import CommandError
 from cli.output import note, print_result
@@ -13,21 +14,24 @@ if TYPE_CHECKING:
     from aml_mil.ssl import PretrainConfig
     from aml_mil.ssl.pool import ImagePool, ImageSource
     from aml_mil.ssl.pretrain import PretrainRun
-    from aml_mil.ssl.training_run import TrainingRun
+    from aml_mil.ssl.training_run import TrainingProgress, TrainingRun
+
+Record = TypeVar("Record")
 
 
 def read_sources(sources: "tuple[ImageSource, ...]", config: "PretrainConfig") -> "ImagePool":
     """Read all images with a bar, and name the files that are left out."""
+    from aml_mil.ranks import rank
     from aml_mil.ssl.pool import PoolReader
 
     reader = PoolReader(
         sources, side_px=config.source_size_px, max_bytes=int(config.cache_gib * 2**30)
     )
     records = reader.read()
-    for record in with_bar(
+    for record in _with_one_bar(
         records, total=len(sources), unit="image", done="files_done", description="read"
     ):
-        if record.damaged:
+        if record.damaged and rank() == 0:
             note(f"left out: {record.damaged[0]}: {record.damaged[1]}")
     return reader.pool()
 
@@ -56,30 +60,48 @@ def train(
 
 def follow(run: "TrainingRun[Any]", *, unit: str, name: str) -> None:
     """Train with a bar, say the alarms, and end at a signal with the state saved."""
-    if run.is_done:
+    from aml_mil.ranks import rank
+
+    if run.is_done and rank() == 0:
         note(f"{run.paths.encoder} is finished already: {run.length.epochs} epochs; nothing to do")
     total = run.length.num_steps * run.batch_size
     with stop_signals() as is_stopping:
-        for record in with_bar(
+        for record in _with_one_bar(
             run.train(is_stopping),
             total=total,
             unit=unit,
             done="examples_done",
             description=name,
         ):
-            if record.epoch is not None and record.epoch.loss is not None:
-                knn = record.epoch.knn_accuracy
-                known = "" if knn is None else f", kNN {knn:.3f}"
-                logging.getLogger(__name__).info(
-                    "epoch %d: loss %.4f%s", record.epoch.epoch, record.epoch.loss, known
-                )
-            for alarm in record.alarms:
-                note(f"warning: epoch {alarm.epoch}: {alarm.message}")
+            if rank() == 0:
+                _say_news(record)
             if record.is_stopped:
                 raise CommandError(
                     f"stopped after step {run.steps_done} of {run.length.num_steps}; the state is "
                     f"in {run.paths.state}; the same command with --resume goes on"
                 )
+
+
+def _with_one_bar(
+    records: Iterable[Record], *, total: int, unit: str, done: str, description: str
+) -> Iterator[Record]:
+    """Draw a bar in the first process, which speaks for all."""
+    from aml_mil.ranks import rank
+
+    if rank() > 0:
+        return iter(records)
+    return with_bar(records, total=total, unit=unit, done=done, description=description)
+
+
+def _say_news(record: "TrainingProgress") -> None:
+    if record.epoch is not None and record.epoch.loss is not None:
+        knn = record.epoch.knn_accuracy
+        known = "" if knn is None else f", kNN {knn:.3f}"
+        logging.getLogger(__name__).info(
+            "epoch %d: loss %.4f%s", record.epoch.epoch, record.epoch.loss, known
+        )
+    for alarm in record.alarms:
+        note(f"warning: epoch {alarm.epoch}: {alarm.message}")
 
 
 def _report(run: "PretrainRun", *, as_json: bool) -> None:

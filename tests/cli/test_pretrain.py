@@ -1,5 +1,9 @@
 import json
+import os
+import re
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +14,7 @@ from cli.main import main
 from tests.signalled import run_until
 from tests.ssl.conftest import TYPES, paint
 
+REPOSITORY = Path(__file__).parents[2]
 SMALL = [
     *("--architecture", "test_resnet", "--image-size", "32", "--source-size", "32"),
     *("--batch-size", "8", "--epochs", "2", "--workers", "0", "--precision", "fp32"),
@@ -189,3 +194,28 @@ def test_a_terminated_run_goes_on_to_the_same_loss_curve(cohort: Path, tmp_path:
     ]
     assert len(curves[0]) == 8
     assert curves[0] == curves[1]
+
+
+@pytest.mark.slow
+def test_of_several_processes_one_speaks(cohort: Path, tmp_path: Path) -> None:
+    (cohort / "data/AML/P0/image_0.png").write_bytes(b"")
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    words = ["pretrain", "simclr", str(cohort), *SMALL, "--temperature", "1000"]  # an alarm
+
+    def run(*more: str) -> str:
+        done = subprocess.run(
+            [*launch, "-m", "cli", "-v", *words, "--out", str(tmp_path / "e.safetensors"), *more],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=REPOSITORY,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
+        )
+        return done.stderr
+
+    said = run()
+    once = ("left out: ", "read:   0%", "simclr:   0%", "epoch 1: loss ", "epoch 2: loss ")
+    assert {each: said.count(each) for each in once} == dict.fromkeys(once, 1)
+    warnings = re.findall("warning: epoch [^\r\n]*", said)
+    assert len(warnings) == len(set(warnings)) > 0
+    assert run("--resume").count("is finished already") == 1
