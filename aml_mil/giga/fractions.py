@@ -3,6 +3,7 @@
 Shapes: P patients, C classes.
 """
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,9 @@ from aml_mil.cohort.folds import FoldRoles
 from aml_mil.giga.bags import IntArray
 
 MIN_PER_CLASS = 2
+# Validation patients are rounded on their own at these: at every share, a training patient could be
+# taken back as the share rises.
+ROUNDED_PERCENTS = (0, 5, 10, 25, 50, 100)
 _STREAM = 4
 
 
@@ -65,6 +69,8 @@ def draw_labels(
 
     A share is taken of each class, of training and validation patients together, at least one of
     each role; a smaller share is a part of a larger one of the same draw. All labels are one draw.
+    Validation patients are rounded at `ROUNDED_PERCENTS`, and between these in proportion to the
+    known patients.
 
     Args:
         targets: Class of each patient, [P].
@@ -107,6 +113,25 @@ def _share(percent: int, count: int) -> int:
     return (percent * count + 50) // 100
 
 
+def _validation_share(percent: int, total: int, count: int) -> int:
+    """Share out the known patients of a class: how many of them are validation patients.
+
+    Args:
+        percent: Share of the labels.
+        total: Patients of the class in both roles.
+        count: Validation patients of the class.
+    """
+    place = bisect_left(ROUNDED_PERCENTS, percent)
+    above = ROUNDED_PERCENTS[place]
+    if percent == above:
+        return _share(percent, count)
+    below = ROUNDED_PERCENTS[place - 1]
+    least, most = _share(below, count), _share(above, count)
+    known = _share(percent, total) - _share(below, total)
+    step = max(_share(above, total) - _share(below, total), 1)
+    return least + (2 * (most - least) * known + step) // (2 * step)
+
+
 def _too_few(
     targets: IntArray,
     classes: Sequence[str],
@@ -140,7 +165,8 @@ def _draw(
         own = train[targets[train] == target], validation[targets[validation] == target]
         total = len(own[0]) + len(own[1])
         wanted = _share(percent, total)
-        num_validation = min(max(_share(percent, len(own[1])), 1), wanted - 1, len(own[1]))
+        share = _validation_share(percent, total, len(own[1]))
+        num_validation = min(max(share, 1), wanted - 1, len(own[1]))
         num_validation = max(num_validation, wanted - len(own[0]))
         known[0].append(own[0][: wanted - num_validation])
         known[1].append(own[1][:num_validation])

@@ -81,6 +81,42 @@ def test_draws_are_fixed_differ_and_are_nested():
     assert len({tuple(d.known) for d in first.by_percent[25] if d.fold == 0}) > 5
 
 
+def draws_of_one_class(num_train, num_validation, percents):
+    places = np.split(np.arange(num_train + num_validation), [num_train])
+    targets = np.zeros(num_train + num_validation, dtype=np.int64)
+    drawn = draw_labels(
+        targets, ("AML",), [tuple(places)], percents=percents, num_draws=1, seed=0
+    ).by_percent
+    return {percent: draws[0] for percent, draws in drawn.items()}
+
+
+@pytest.mark.parametrize(
+    ("num_train", "num_validation"),
+    [(3, 2), (7, 2), (24, 8), (25, 9), (31, 11), (50, 17), (90, 30), (5, 40), (40, 0), (0, 40)],
+)
+def test_a_larger_share_holds_every_smaller_one_in_each_role(num_train, num_validation):
+    drawn = draws_of_one_class(num_train, num_validation, range(1, 101))
+    assert drawn
+    for (percent, small), (_, large) in pairwise(drawn.items()):
+        assert set(small.train) <= set(large.train), percent
+        assert set(small.validation) <= set(large.validation), percent
+
+
+@pytest.mark.parametrize(
+    ("num_train", "num_validation", "expected"),
+    [
+        (7, 2, {25: (1, 1), 50: (4, 1), 100: (7, 2)}),
+        (25, 9, {5: (1, 1), 10: (2, 1), 25: (7, 2), 50: (12, 5), 100: (25, 9)}),
+        (31, 11, {5: (1, 1), 10: (3, 1), 25: (8, 3), 50: (15, 6), 100: (31, 11)}),
+        (90, 30, {5: (4, 2), 10: (9, 3), 25: (22, 8), 50: (45, 15), 100: (90, 30)}),
+        (5, 40, {5: (1, 1), 10: (1, 4), 25: (1, 10), 50: (3, 20), 100: (5, 40)}),
+    ],
+)
+def test_the_default_shares_round_each_role_on_its_own(num_train, num_validation, expected):
+    drawn = draws_of_one_class(num_train, num_validation, ProbeConfig().percents)
+    assert {p: (len(d.train), len(d.validation)) for p, d in drawn.items()} == expected
+
+
 def test_all_labels_are_one_draw_of_everybody():
     _, places, drawn = labels_of((100,))
     assert [(d.fold, d.draw) for d in drawn.by_percent[100]] == [(k, 0) for k in range(5)]
