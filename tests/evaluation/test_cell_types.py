@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from aml_mil.cohort import FilterError, read_cohort
-from aml_mil.embedding import PatientsFailedError, embed
+from aml_mil.embedding import embed
 from aml_mil.encoders import load_encoder
 from aml_mil.evaluation import EvaluationError
 from aml_mil.evaluation.predict import predict_source
@@ -46,7 +46,7 @@ def test_new_patients_are_predicted_by_their_cells_of_these_types(
     assert num_cells(tmp_path / "features.zarr") == types.count("myeloblast") < 32
 
 
-def test_a_new_patient_without_types_or_without_such_cells_is_refused(
+def test_a_new_patient_without_types_is_refused_and_one_without_such_cells_left_out(
     blasts: Fitted, external: Path, tmp_path: Path
 ) -> None:
     run = open_run(blasts.run)
@@ -56,8 +56,9 @@ def test_a_new_patient_without_types_or_without_such_cells_is_refused(
     types = other / "cell_annotations.csv"
     rows = types.read_text().splitlines()
     types.write_text("\n".join(r.replace("blast", "cyte") if "P51" in r else r for r in rows))
-    with pytest.raises(PatientsFailedError, match="P51: it has no cell of these types"):
-        predict_source(run, other)
+    found = predict_source(run, other)
+    assert [str(patient) for patient in found.failed] == ["P51: it has no cell of these types"]
+    assert found.patient_ids == tuple(p for p in read_cohort(other).labels if p != "P51")
 
 
 def test_a_store_of_all_cells_is_refused(blasts: Fitted, external: Path, tmp_path: Path) -> None:
