@@ -1,9 +1,8 @@
 """Follow a pre-training run: progress, alarms, signals, summary."""
 
 import logging
-from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from cli.failure import CommandError
 from cli.output import note, print_result
@@ -16,8 +15,6 @@ if TYPE_CHECKING:
     from aml_mil.ssl.pretrain import PretrainRun
     from aml_mil.ssl.training_run import TrainingProgress, TrainingRun
 
-Record = TypeVar("Record")
-
 
 def read_sources(sources: "tuple[ImageSource, ...]", config: "PretrainConfig") -> "ImagePool":
     """Read all images with a bar, and name the files that are left out."""
@@ -28,10 +25,16 @@ def read_sources(sources: "tuple[ImageSource, ...]", config: "PretrainConfig") -
         sources, side_px=config.source_size_px, max_bytes=int(config.cache_gib * 2**30)
     )
     records = reader.read()
-    for record in _with_one_bar(
-        records, total=len(sources), unit="image", done="files_done", description="read"
+    speaks = rank() == 0
+    for record in with_bar(
+        records,
+        total=len(sources),
+        unit="image",
+        done="files_done",
+        description="read",
+        is_shown=speaks,
     ):
-        if record.damaged and rank() == 0:
+        if record.damaged and speaks:
             note(f"left out: {record.damaged[0]}: {record.damaged[1]}")
     return reader.pool()
 
@@ -62,35 +65,26 @@ def follow(run: "TrainingRun[Any]", *, unit: str, name: str) -> None:
     """Train with a bar, say the alarms, and end at a signal with the state saved."""
     from aml_mil.ranks import rank
 
-    if run.is_done and rank() == 0:
+    speaks = rank() == 0
+    if run.is_done and speaks:
         note(f"{run.paths.encoder} is finished already: {run.length.epochs} epochs; nothing to do")
     total = run.length.num_steps * run.batch_size
     with stop_signals() as is_stopping:
-        for record in _with_one_bar(
+        for record in with_bar(
             run.train(is_stopping),
             total=total,
             unit=unit,
             done="examples_done",
             description=name,
+            is_shown=speaks,
         ):
-            if rank() == 0:
+            if speaks:
                 _say_news(record)
             if record.is_stopped:
                 raise CommandError(
                     f"stopped after step {run.steps_done} of {run.length.num_steps}; the state is "
                     f"in {run.paths.state}; the same command with --resume goes on"
                 )
-
-
-def _with_one_bar(
-    records: Iterable[Record], *, total: int, unit: str, done: str, description: str
-) -> Iterator[Record]:
-    """Draw a bar in the first process, which speaks for all."""
-    from aml_mil.ranks import rank
-
-    if rank() > 0:
-        return iter(records)
-    return with_bar(records, total=total, unit=unit, done=done, description=description)
 
 
 def _say_news(record: "TrainingProgress") -> None:

@@ -18,6 +18,7 @@ def with_bar(
     unit: str,
     description: str,
     done: str | None = None,
+    is_shown: bool = True,
 ) -> Iterator[Record]:
     """Pass records through and draw how far they are, how fast, and how long it will take.
 
@@ -28,6 +29,7 @@ def with_bar(
         unit: What is counted, as shown behind the rate.
         done: Attribute of a record that holds the units done so far; without it a record is a unit.
         description: Stands before the bar.
+        is_shown: Whether the bar is drawn: among several processes by the first.
 
     Yields:
         The records, unchanged.
@@ -47,6 +49,7 @@ def with_bar(
         file=sys.stderr,
         dynamic_ncols=True,
         mininterval=0.2 if is_terminal else 10.0,
+        disable=not is_shown,
     ) as bar:
         for record in records:
             bar.update(1 if done is None else getattr(record, done) - bar.n)
