@@ -67,6 +67,7 @@ def predict(
     95% interval over patients. A patient far from the training patients is warned of; the exit code
     tells whether the command succeeded, never what was predicted.
     """
+    from aml_mil.cohort.errors import name_some
     from aml_mil.mil.run_dir import open_run
 
     if report_path is not None and not report_path.parent.is_dir():
@@ -103,8 +104,9 @@ def predict(
     if out_dir is not None:
         note(f"written to {out_dir}")
     if prediction.failed:
-        failed = "; ".join(map(str, prediction.failed))
-        raise CommandError(f"patients that could not be predicted: {failed}; the others were")
+        total = len(prediction.patient_ids) + len(prediction.failed)
+        named = name_some(map(str, prediction.failed), total=total)
+        raise CommandError(f"patients that could not be predicted: {named}; the others were")
 
 
 def _choose(

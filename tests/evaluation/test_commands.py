@@ -304,6 +304,7 @@ def test_predict_predicts_all_but_the_patients_without_a_readable_image(
     done = command("predict", tinted.run, several, "--out", out, "--report", page, "--json")
     assert done.code == 1
     assert "patients that could not be predicted: Broken: none of its 1 images" in done.err
+    assert f"(1 of {len(names) + 1}); the others were" in done.err
     assert done.json["patients"] == expected
     assert list(done.json["failed"]) == ["Broken"]
     with (out / "predictions.csv").open(newline="") as file:
